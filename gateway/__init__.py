@@ -1,0 +1,1 @@
+"""The policy enforcement point between callers and a Claude server."""

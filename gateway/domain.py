@@ -1,0 +1,326 @@
+"""The vocabulary of the gateway: frozen types and the errors that callers can see.
+
+Knows nothing of HTTP, OPA, files or time. Every type is a frozen `msgspec.Struct`, so that the
+same declaration is the type, its JSON form towards OPA and its MessagePack form in the journal.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal, NewType
+
+import msgspec
+
+ExchangeId = NewType("ExchangeId", str)
+ApprovalId = NewType("ApprovalId", str)
+
+Content = Literal["full", "metadata", "none"]
+Durability = Literal["strict", "relaxed"]
+Protection = Literal["plain", "sealed"]
+ContextSource = Literal["claim", "header", "content"]
+
+
+class Route(StrEnum):
+    """The routes of the Messages API that the gateway carries."""
+
+    MESSAGES = "messages"
+    COUNT_TOKENS = "count_tokens"
+    MODELS = "models"
+    UNKNOWN = "unknown"
+
+
+class Outcome(StrEnum):
+    """What a decision means for the call. Every doubt is DENY."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    HOLD = "hold"
+
+
+class Ending(StrEnum):
+    """How an exchange ended, as its closing record says."""
+
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the types below: frozen, keyword-only."""
+
+
+class Strict(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of what is read from outside: an unknown field is an error, never ignored."""
+
+
+# --- who asks -----------------------------------------------------------------------------------
+
+
+class Principal(Fact, frozen=True, kw_only=True):
+    """An authenticated caller. Made only from a validated token."""
+
+    issuer: str
+    sub: str
+    person: str
+    """One human behind several accounts; `issuer|sub` where no claim is configured."""
+    kind: Literal["user", "service"]
+    groups: tuple[str, ...] = ()
+    claims: dict[str, str] = {}
+    """The claims named in the settings, by the name that policies use."""
+    token_issued_at: int
+    """Seconds since the epoch."""
+    token_expires_at: int
+
+
+# --- what is asked ------------------------------------------------------------------------------
+
+
+class Context(Fact, frozen=True, kw_only=True):
+    """A context fact and where it was read: only a `claim` may widen anything."""
+
+    value: str
+    source: ContextSource
+
+
+class Client(Fact, frozen=True, kw_only=True):
+    """The client program, by its own word."""
+
+    name: str
+    version: str
+    source: ContextSource = "header"
+
+
+class Source(Fact, frozen=True, kw_only=True):
+    """A source block of the request: where content comes from and what it is."""
+
+    kind: str
+    media_type: str = ""
+
+
+class Request(Fact, frozen=True, kw_only=True):
+    """The facts of a request. Action facts come from the very bytes that are forwarded."""
+
+    id: ExchangeId
+    route: Route
+    method: str
+    model: str = ""
+    stream: bool = False
+    max_tokens: int = 0
+    tools: tuple[str, ...] = ()
+    server_tools: tuple[str, ...] = ()
+    mcp_hosts: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
+    messages: int = 0
+    body_bytes: int = 0
+    prompt_chars: int = 0
+    client: Client | None = None
+    session: Context | None = None
+    agent: Context | None = None
+    parent_agent: Context | None = None
+    workflow: Context | None = None
+    repositories: tuple[Context, ...] = ()
+
+
+class Signal(Fact, frozen=True, kw_only=True):
+    """A named pattern of the bundle that occurred in the prompt."""
+
+    count: int
+    captures: tuple[str, ...] = ()
+
+
+# --- approval -----------------------------------------------------------------------------------
+
+
+class Verdict(Fact, frozen=True, kw_only=True):
+    """What an approver said, with who they were at that time."""
+
+    verdict: Literal["approve", "deny"]
+    issuer: str
+    sub: str
+    person: str
+    groups: tuple[str, ...]
+    comment: str
+    at: str
+    """RFC 3339, UTC."""
+
+
+class Approval(Fact, frozen=True, kw_only=True):
+    """The state of the approval request that a call waits for."""
+
+    state: Literal["none", "pending", "expired"] = "none"
+    id: ApprovalId | None = None
+    scope: str = "request"
+    expires_at: str = ""
+    verdicts: tuple[Verdict, ...] = ()
+
+
+# --- the decision -------------------------------------------------------------------------------
+
+
+class Gateway(Fact, frozen=True, kw_only=True):
+    """What this version of the gateway can keep, as `field=value`."""
+
+    version: str
+    supports: tuple[str, ...]
+
+
+class Net(Fact, frozen=True, kw_only=True):
+    """Where the call came from: the peer of the socket."""
+
+    peer: str
+
+
+class PrincipalInput(Fact, frozen=True, kw_only=True):
+    """The principal as policies see it."""
+
+    issuer: str
+    sub: str
+    person: str
+    kind: Literal["user", "service"]
+    groups: tuple[str, ...]
+    claims: dict[str, str]
+    token_age_s: int
+
+
+class DecisionInput(Fact, frozen=True, kw_only=True):
+    """The document sent to OPA: facts only, no prompt text. `policies/schemas/input.json`."""
+
+    schema: int = 1
+    now: str
+    principal: PrincipalInput
+    request: Request
+    signals: dict[str, Signal]
+    signals_revision: str
+    endpoints: tuple[str, ...]
+    net: Net
+    approval: Approval
+    grants: tuple[str, ...] = ()
+    locks: tuple[str, ...] = ()
+    locks_age_s: float = 0.0
+    gateway: Gateway
+
+
+class Reason(Strict, frozen=True, kw_only=True):
+    """Why: a stable dotted code and one sentence for the person."""
+
+    code: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_.]*$")]
+    message: str
+
+
+class ApprovalObligation(Strict, frozen=True, kw_only=True):
+    """Whether a second person must agree, who may, and how long it holds."""
+
+    required: bool
+    satisfied: bool
+    approvers: tuple[str, ...]
+    """Groups whose members may decide."""
+    quorum: Annotated[int, msgspec.Meta(ge=1)]
+    wait_s: Annotated[int, msgspec.Meta(ge=0, le=280)]
+    """How long the call is held silently; real clients give up at 300 s."""
+    ttl_s: Annotated[int, msgspec.Meta(ge=0)]
+    scope: Literal["request", "session", "principal"]
+    reasons: tuple[str, ...]
+
+
+class RecordingObligation(Strict, frozen=True, kw_only=True):
+    """What of the exchange is kept, how durably, for how long, and why."""
+
+    content: Content
+    durability: Durability
+    retention_class: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*$")]
+    protection: Protection
+    reasons: tuple[str, ...]
+
+
+class MaskingObligation(Strict, frozen=True, kw_only=True):
+    """Names of rules in the bundle's masks table, by direction."""
+
+    request: tuple[str, ...]
+    record: tuple[str, ...]
+    response: tuple[str, ...]
+    echo: Literal["allow", "mask", "refuse"]
+
+
+class Limits(Strict, frozen=True, kw_only=True):
+    """Limits of the call; none are supported by this version."""
+
+
+class Answer(Strict, frozen=True, kw_only=True):
+    """OPA's answer, whole: every field total. `policies/schemas/decision.json`."""
+
+    schema: Literal[1]
+    allow: bool
+    deny: tuple[Reason, ...]
+    status: Literal[400, 403, 429]
+    endpoint: str
+    approval: ApprovalObligation
+    recording: RecordingObligation
+    masking: MaskingObligation
+    limits: Limits
+
+
+class Decision(Fact, frozen=True, kw_only=True):
+    """One decision about an exchange; immutable, with all that is needed to replay it."""
+
+    outcome: Outcome
+    answer: Answer
+    revision: str
+    input_json: bytes
+    result_json: bytes
+
+
+class AccessInput(Fact, frozen=True, kw_only=True):
+    """The question about an act on the control plane. `policies/schemas/access.json`."""
+
+    schema: int = 1
+    now: str
+    principal: PrincipalInput
+    action: str
+    resource: dict[str, str]
+    """Facts of what is acted on: kind, id and owner."""
+    approvers: tuple[str, ...] = ()
+    """For `approvals.decide`: the groups that the held decision named."""
+
+
+class AccessAnswer(Strict, frozen=True, kw_only=True):
+    """OPA's answer about an act on the control plane."""
+
+    schema: Literal[1]
+    allow: bool
+    deny: tuple[Reason, ...]
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+
+class GatewayError(Exception):
+    """Base of the errors that end an exchange with a sentence for the caller."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Unauthenticated(GatewayError):
+    """The caller could not be identified. `expired` alone invites the client to try again."""
+
+    def __init__(self, code: str, message: str, *, expired: bool = False) -> None:
+        super().__init__(code, message)
+        self.expired = expired
+
+
+class Refusal(GatewayError):
+    """Policy, or the contract of the API, said no: sending it again unchanged is of no use."""
+
+    def __init__(self, code: str, message: str, *, status: int = 400) -> None:
+        super().__init__(code, message)
+        self.status = status
+
+
+class Failure(GatewayError):
+    """We could not decide, record or reach: sending it again later may work."""
+
+    def __init__(self, code: str, message: str, *, status: int = 503) -> None:
+        super().__init__(code, message)
+        self.status = status
