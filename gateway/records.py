@@ -8,6 +8,7 @@ files and no Iceberg.
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import msgspec
 
@@ -181,6 +182,13 @@ class Frame(Fact, frozen=True, kw_only=True):
     record: Record
 
 
+class Position(NamedTuple):
+    """A place in a journal; ordered."""
+
+    segment: int
+    offset: int
+
+
 class CorruptFrame(Exception):
     """A whole frame that is not what was written: never read as data."""
 
@@ -220,7 +228,5 @@ def decode_frames(data: bytes | memoryview, offset: int = 0) -> Iterator[Frame]:
             record = _decoder.decode(view[start:end])
         except msgspec.MsgspecError as e:
             raise CorruptFrame(offset + position, f"not a record: {e}") from e
-        yield Frame(
-            sequence=sequence, offset=offset + position, end=offset + end, record=record
-        )
+        yield Frame(sequence=sequence, offset=offset + position, end=offset + end, record=record)
         position = end

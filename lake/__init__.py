@@ -1,0 +1,1 @@
+"""The audit lake: journals into Iceberg tables, and the tables read again."""

@@ -1,0 +1,317 @@
+"""Composition: which adapters each process gets. The only place that picks clock, ids and keys."""
+
+import asyncio
+import logging
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from gateway import demo_setup
+from gateway.approvals import ApprovalStore, ApprovalWaits
+from gateway.bundles import Bundle, Relay
+from gateway.config import Settings, read_secret
+from gateway.decisions import SUPPORTS
+from gateway.domain import (
+    Approval,
+    DecisionInput,
+    ExchangeId,
+    Failure,
+    Gateway,
+    Net,
+    PrincipalInput,
+    Request,
+    Route,
+)
+from gateway.exchange import format_time
+from gateway.gate import Gate
+from gateway.identity.jwks import KeySource
+from gateway.identity.oidc import Issuer, TokenIdentity
+from gateway.journal import Journal, open_journal
+from gateway.opa import OpaClient, Policy
+from gateway.proxy import ProxyServer
+from gateway.state import open_state
+from gateway.strangers import Strangers
+from gateway.upstream import Endpoint, Upstreams, make_session
+
+FLUSH_STRANGERS_S = 5.0
+OPA_START_S = 30.0
+"""How long a process waits for OPA's first answer."""
+
+VERSION = version("countersign")
+
+_log = logging.getLogger(__name__)
+
+
+def new_id(prefix: str) -> str:
+    """Return a fresh id that sorts by time: milliseconds, then randomness."""
+    return f"{prefix}_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"
+
+
+def new_exchange_id() -> ExchangeId:
+    """Return the id of a new exchange."""
+    return ExchangeId(new_id("exch"))
+
+
+def configure_logging() -> None:
+    """Log lines to standard error, one per event."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        force=True,
+    )
+
+
+# --- what several processes need ------------------------------------------------------------------
+
+
+def _issuers(settings: Settings) -> list[Issuer]:
+    if settings.demo:
+        return [demo_setup.issuer_of(settings)]
+    return [Issuer(**issuer.model_dump()) for issuer in settings.issuers]
+
+
+def _endpoints(settings: Settings) -> dict[str, Endpoint]:
+    if settings.demo:
+        return {"claude": demo_setup.endpoint_of(settings)}
+    return {
+        name: Endpoint(
+            name=name, base_url=endpoint.base_url, credential=read_secret(endpoint.credential)
+        )
+        for name, endpoint in settings.endpoints.items()
+    }
+
+
+def gateway_token_file(settings: Settings) -> Path:
+    """Where the gateway's token for OPA is; mode 600."""
+    return settings.folder / "run" / "gateway.token"
+
+
+def operator_token_file(settings: Settings) -> Path:
+    """Where the operators' token for OPA is; mode 600."""
+    return settings.folder / "run" / "operator.token"
+
+
+@asynccontextmanager
+async def _policy(settings: Settings) -> AsyncIterator[Policy]:
+    client = OpaClient(
+        str(settings.opa_socket),
+        gateway_token_file(settings).read_text(),
+        deadline_s=settings.policy.deadline_ms / 1000,
+        slot_wait_s=settings.policy.slot_wait_ms / 1000,
+        connections=settings.policy.connections,
+    )
+    policy = Policy(client)
+    try:
+        await _warm_up(policy, tuple(_endpoints(settings)))
+        yield policy
+    finally:
+        client.close()
+
+
+async def _warm_up(policy: Policy, endpoints: tuple[str, ...]) -> None:
+    """Wait for the tables and one whole answer, so that the first call is no slower than others."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + OPA_START_S
+    while True:
+        try:
+            tables = await policy.load_tables()
+            await policy.decide(_nobodys_question(tables.revision, endpoints))
+        except Failure:
+            if loop.time() > until:
+                raise
+            await asyncio.sleep(0.05)
+        else:
+            return
+
+
+def _nobodys_question(revision: str, endpoints: tuple[str, ...]) -> DecisionInput:
+    return DecisionInput(
+        now=format_time(time.time_ns()),
+        principal=PrincipalInput(
+            issuer="", sub="", person="", kind="service", groups=(), claims={}, token_age_s=0
+        ),
+        request=Request(id=ExchangeId("warm-up"), route=Route.MODELS, method="GET"),
+        signals={},
+        signals_revision=revision,
+        endpoints=endpoints,
+        net=Net(peer=""),
+        approval=Approval(),
+        gateway=Gateway(version=VERSION, supports=SUPPORTS),
+    )
+
+
+@asynccontextmanager
+async def _identity(settings: Settings) -> AsyncIterator[TokenIdentity]:
+    issuers = _issuers(settings)
+    jwks_urls = {issuer.url: issuer.jwks_url for issuer in settings.issuers}
+    async with aiohttp.ClientSession() as session:
+        keys = {
+            issuer.url: KeySource(session, issuer.url, jwks_urls.get(issuer.url, ""))
+            for issuer in issuers
+        }
+        yield TokenIdentity(issuers, keys)
+
+
+def stop_event() -> asyncio.Event:
+    """Return an event that SIGTERM sets."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    return stop
+
+
+def listen(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
+    """Return a listening socket; shared ones may be listened on by several workers."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if is_shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((host, port))
+    listener.listen(1024)
+    return listener
+
+
+async def _serve(
+    runner: web.BaseRunner, listener: socket.socket, ready: Callable[[], None]
+) -> None:
+    """Serve until SIGTERM, then let running calls end within the runner's bound."""
+    stop = stop_event()
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener).start()
+        ready()
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+
+
+# --- processes ------------------------------------------------------------------------------------
+
+
+async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
+    """A proxy worker: listens only once a call would work."""
+    engine = open_state(settings.state_url)
+    async with (
+        open_journal(settings.journal_folder, lambda: new_id("proxy")) as journal,
+        _policy(settings) as policy,
+        _identity(settings) as identity,
+        make_session() as session,
+    ):
+        strangers = Strangers(journal, time.time_ns, lambda: new_id("evt"))
+        gate = Gate(
+            identity=identity,
+            policy=policy,
+            journal=journal,
+            approvals=ApprovalWaits(
+                engine,
+                now_ns=time.time_ns,
+                new_id=lambda: new_id("appr"),
+                console_url=settings.console_url,
+            ),
+            upstream=Upstreams(
+                session, _endpoints(settings), answer_timeout_s=settings.proxy.answer_timeout_s
+            ),
+            strangers=strangers,
+            now_ns=time.time_ns,
+            new_id=new_exchange_id,
+            version=VERSION,
+        )
+        server = ProxyServer(gate, strangers, new_exchange_id)
+        runner = web.ServerRunner(server, shutdown_timeout=settings.proxy.drain_s)
+        async with _flushing(strangers):
+            listener = listen(settings.proxy.host, settings.proxy.port, is_shared=True)
+            await _serve(runner, listener, ready)
+
+
+@asynccontextmanager
+async def _flushing(strangers: Strangers) -> AsyncIterator[None]:
+    """Flush the counts of unidentified callers every few seconds, and at the end."""
+
+    def flush() -> None:
+        try:
+            strangers.flush()
+        except Failure:
+            _log.warning("strangers_not_recorded")
+
+    async def keep_flushing() -> None:
+        while True:
+            await asyncio.sleep(FLUSH_STRANGERS_S)
+            flush()
+
+    async with asyncio.TaskGroup() as tasks:
+        flushing = tasks.create_task(keep_flushing())
+        try:
+            yield
+        finally:
+            flushing.cancel()
+            flush()
+
+
+async def run_console(settings: Settings, ready: Callable[[], None]) -> None:
+    """The control plane's API."""
+    from gateway.console.api import Console  # noqa: PLC0415 - the data plane never loads the lake
+    from lake.catalog import open_lake  # noqa: PLC0415
+    from lake.read import LakeReader  # noqa: PLC0415
+
+    engine = open_state(settings.state_url)
+    async with (
+        open_journal(settings.journal_folder, lambda: new_id("console")) as journal,
+        _policy(settings) as policy,
+        _identity(settings) as identity,
+    ):
+        console = Console(
+            identity=identity,
+            policy=policy,
+            journal=journal,
+            approvals=ApprovalStore(engine, time.time_ns),
+            sessions=LakeReader(open_lake(settings.catalog_url, Path(settings.warehouse))),
+            now_ns=time.time_ns,
+            new_id=new_id,
+        )
+        runner = web.AppRunner(console.build_app(), access_log=None, shutdown_timeout=5)
+        await _serve(runner, listen(settings.console.host, settings.console.port), ready)
+
+
+async def run_relay(settings: Settings, bundle: Bundle, ready: Callable[[], None]) -> None:
+    """The bundle relay."""
+    relay = Relay(settings.policy.opa.absolute(), settings.policy.source.absolute(), bundle)
+    runner = web.AppRunner(relay.build_app(), access_log=None, shutdown_timeout=1)
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(relay.watch())
+        await _serve(runner, listen("127.0.0.1", settings.policy.relay_port), ready)
+        watching.cancel()
+
+
+async def run_demo(settings: Settings, ready: Callable[[], None]) -> None:
+    """The demo issuer and the demo Claude, in one process; loopback only."""
+    stop = stop_event()
+    runners = [
+        (web.AppRunner(app, access_log=None, shutdown_timeout=1), port)
+        for app, port in demo_setup.build_apps(settings)
+    ]
+    try:
+        for runner, port in runners:
+            await runner.setup()
+            await web.SockSite(runner, listen("127.0.0.1", port)).start()
+        ready()
+        await stop.wait()
+    finally:
+        for runner, _ in runners:
+            await runner.cleanup()
+
+
+def run_recorder(settings: Settings, ready: Callable[[], None]) -> None:
+    """The recorder: tails this host's journals into the Iceberg tables."""
+    from gateway.recording import record_for_ever  # noqa: PLC0415 - as above
+
+    record_for_ever(settings, ready, new_id, time.time_ns)

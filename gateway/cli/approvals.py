@@ -1,0 +1,77 @@
+"""`countersign approvals`: see who waits for what, and decide."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gateway.cli.api import call
+from gateway.cli.terminal import folder_option, visible
+
+token_option = click.option("--token", help="Your token, instead of COUNTERSIGN_TOKEN.")
+
+
+@click.group()
+def approvals() -> None:
+    """Calls that wait for a second person."""
+
+
+@approvals.command("list")
+@click.option("--all", "everyone", is_flag=True, help="Everyone's, if policy lets you.")
+@token_option
+@folder_option
+def list_(everyone: bool, token: str | None, folder: Path) -> None:
+    """List approval requests, the newest first."""
+    scope = "all" if everyone else "own"
+    answer = call("GET", f"/api/v1/approvals?scope={scope}", token=token, folder=folder)
+    table = Table(box=None, pad_edge=False)
+    for name in ("id", "state", "who", "model", "repositories", "why", "expires", "verdicts"):
+        table.add_column(name, overflow="fold")
+    for item in answer["approvals"]:
+        table.add_row(*(Text(visible(cell, one_line=True)) for cell in _cells(item)))
+    Console().print(table if answer["approvals"] else "No approval requests.")
+
+
+def _cells(item: dict[str, Any]) -> tuple[str, ...]:
+    verdicts = (f"{v['verdict']} by {v['person']}: {v['comment']}" for v in item["verdicts"])
+    return (
+        item["id"],
+        item["state"],
+        item["person"],
+        item["model"],
+        ", ".join(item["repositories"]),
+        ", ".join(item["reasons"]),
+        item["expires_at"][:19],
+        "; ".join(verdicts),
+    )
+
+
+def _decide(approval_id: str, verdict: str, comment: str, token: str | None, folder: Path) -> None:
+    path = f"/api/v1/approvals/{quote(approval_id, safe='')}/verdicts"
+    call("POST", path, {"verdict": verdict, "comment": comment}, token=token, folder=folder)
+    word = {"approve": "Approved", "deny": "Denied"}[verdict]
+    click.echo(f"{word}: {visible(approval_id)}")
+
+
+@approvals.command()
+@click.argument("approval_id", metavar="ID")
+@click.option("--comment", required=True, help="Why; it is recorded.")
+@token_option
+@folder_option
+def approve(approval_id: str, comment: str, token: str | None, folder: Path) -> None:
+    """Approve a request."""
+    _decide(approval_id, "approve", comment, token, folder)
+
+
+@approvals.command()
+@click.argument("approval_id", metavar="ID")
+@click.option("--comment", required=True, help="Why; the requester reads it.")
+@token_option
+@folder_option
+def deny(approval_id: str, comment: str, token: str | None, folder: Path) -> None:
+    """Deny a request."""
+    _decide(approval_id, "deny", comment, token, folder)

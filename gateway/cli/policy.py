@@ -1,0 +1,63 @@
+"""`countersign policy`: what OPA has loaded, and what it would decide; for operators."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from opa_client import OpaClient
+from opa_client.errors import ConnectionsError
+
+from gateway.app import operator_token_file
+from gateway.cli.terminal import Complaint, folder_option, settings_in_force
+
+
+@click.group()
+def policy() -> None:
+    """The policy engine, under the operators' token."""
+
+
+@contextmanager
+def _opa(folder: Path) -> Iterator[Any]:
+    settings = settings_in_force(folder)
+    try:
+        token = operator_token_file(settings).read_text()
+        with OpaClient(host="127.0.0.1", port=settings.policy.operator_port, token=token) as client:
+            yield client
+    except (ConnectionsError, OSError) as e:
+        raise Complaint("OPA can't be reached; is the deployment running?") from e
+
+
+@policy.command()
+@folder_option
+def status(folder: Path) -> None:
+    """Show the active revision and whether the newest bundle could be activated."""
+    with _opa(folder) as client:
+        bundle = client.get_status()["result"]["bundles"]["gateway"]
+    click.echo(f"active revision   {bundle.get('active_revision', 'none')}")
+    click.echo(f"activated         {bundle.get('last_successful_activation', 'never')}")
+    click.echo(f"last request      {bundle.get('last_request', 'never')}")
+    if bundle.get("code"):
+        raise Complaint(f"the newest bundle was not activated: {bundle.get('message')}")
+
+
+@policy.command("try")
+@click.argument("file", type=click.File())
+@folder_option
+def try_(file: Any, folder: Path) -> None:
+    """Show what the active policies decide about the input in FILE (`-` for standard input).
+
+    FILE holds a decision input, or a recorded case with the input under `input`.
+    """
+    try:
+        document = json.load(file)
+    except ValueError as e:
+        raise Complaint(f"{file.name} is not JSON: {e}") from e
+    question = document.get("input", document)
+    with _opa(folder) as client:
+        answer = client.query_rule(question, "gateway.decision", "main")
+    if "result" not in answer:
+        raise Complaint("the decision is undefined")
+    click.echo(json.dumps(answer["result"], indent=2))

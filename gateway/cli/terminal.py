@@ -1,0 +1,53 @@
+"""What commands share: the settings that are in force, complaints, and output that is safe to show."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway.config import BadConfig, Settings
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+class Complaint(Exception):
+    """What a command could not do, in one line for its user."""
+
+
+def visible(text: Any, *, one_line: bool = False) -> str:
+    """Return text with control and bidirectional characters shown instead of sent.
+
+    Whatever was recorded is hostile: it must not move the cursor or colour the terminal.
+    """
+    shown = _CONTROL.sub(
+        lambda m: f"\\x{ord(m[0]):02x}" if ord(m[0]) < 256 else f"\\u{ord(m[0]):04x}", str(text)
+    )
+    return shown.replace("\n", "⏎").replace("\t", " ") if one_line else shown
+
+
+folder_option = click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path("var"),
+    envvar="COUNTERSIGN_FOLDER",
+    show_default=True,
+    help="Data folder of the deployment.",
+)
+
+
+def settings_file(folder: Path) -> Path:
+    """Where `up` leaves the settings in force, for the commands that open the store directly."""
+    return folder / "run" / "settings.json"
+
+
+def settings_in_force(folder: Path) -> Settings:
+    """Return the settings with which the deployment in `folder` was started last."""
+    try:
+        return Settings.model_validate_json(settings_file(folder).read_text())
+    except OSError as e:
+        raise Complaint(
+            f"no deployment has run in {folder} ({e.strerror}); start one, or name its --folder"
+        ) from e
+    except (ValueError, BadConfig) as e:
+        raise Complaint(f"{settings_file(folder)} can't be read; start the deployment again") from e

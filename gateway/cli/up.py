@@ -1,0 +1,160 @@
+"""`countersign up`: the whole product on one machine."""
+
+import json
+import os
+import shlex
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from gateway.bundles import BadPolicy
+from gateway.cli.terminal import Complaint, settings_file
+from gateway.config import BadConfig, Settings, load_settings
+from gateway.demo_setup import mint_token
+from gateway.supervisor import CannotStart, Supervisor
+
+DEMO_TOKEN_S = 12 * 3600
+
+
+@click.command()
+@click.option("--demo", is_flag=True, help="With a demo issuer and a demo Claude; loopback only.")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    envvar="COUNTERSIGN_CONFIG",
+    help="Settings file (YAML).",
+)
+@click.option("--folder", type=click.Path(path_type=Path), help="Data folder; overrides `folder`.")
+@click.option(
+    "--base-port",
+    type=click.IntRange(1024, 65000),
+    help="First of six ports in a row, instead of 8484.",
+)
+def up(demo: bool, config_file: Path | None, folder: Path | None, base_port: int | None) -> None:
+    """Start everything, wait until a call works, run until Ctrl-C."""
+    settings = _settings(demo, config_file, folder, base_port)
+    began = time.monotonic()
+    supervisor = Supervisor(settings, click.echo)
+    try:
+        supervisor.start()
+        settings_file(settings.folder).write_text(settings.model_dump_json(indent=1))
+        token = _demo_token(settings) if demo else ""
+        if demo:
+            _check_one_call(settings, token)
+        _show(settings, supervisor, token, time.monotonic() - began)
+        supervisor.watch()
+        click.echo("Stopping: running calls may end first …")
+    except (CannotStart, BadPolicy) as e:
+        raise Complaint(str(e)) from e
+    finally:
+        supervisor.stop()
+    click.echo("Stopped.")
+
+
+def _settings(
+    demo: bool, config_file: Path | None, folder: Path | None, base_port: int | None
+) -> Settings:
+    overrides: dict[str, object] = {}
+    if demo:
+        overrides["demo"] = True
+        overrides["lake"] = {"commit_every_s": 2}
+    if folder is not None:
+        overrides["folder"] = folder
+    if base_port is not None:
+        overrides |= {
+            "proxy": {"port": base_port},
+            "console": {"port": base_port + 1},
+            "policy": {"relay_port": base_port + 2, "operator_port": base_port + 3},
+            "demo_issuer_port": base_port + 4,
+            "demo_claude_port": base_port + 5,
+        }
+    if not demo and config_file is None:
+        raise Complaint("name a settings file with --config, or try --demo")
+    try:
+        return load_settings(config_file, **overrides)
+    except BadConfig as e:
+        raise Complaint("the settings can't be used:\n  " + "\n  ".join(e.errors)) from e
+
+
+def _demo_token(settings: Settings) -> str:
+    return mint_token(settings, "dev", ("eng",), {}, DEMO_TOKEN_S)
+
+
+def _check_one_call(settings: Settings, token: str) -> None:
+    """Make one real call through everything: ready means that it works."""
+    request = urllib.request.Request(  # noqa: S310 - loopback http of our own
+        f"{settings.proxy_url}/v1/models",
+        headers={"authorization": f"Bearer {token}", "user-agent": "countersign-up/1"},
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=10) as answer:
+            json.loads(answer.read())
+    except urllib.error.HTTPError as e:
+        raise CannotStart(f"the first call was refused: {e.read().decode(errors='replace')}") from e
+    except (OSError, ValueError) as e:
+        raise CannotStart(f"the first call failed: {e}") from e
+
+
+def _environment(settings: Settings, token: str) -> dict[str, str]:
+    return {
+        "ANTHROPIC_BASE_URL": settings.proxy_url,
+        "ANTHROPIC_AUTH_TOKEN": token,
+        "COUNTERSIGN_CONSOLE_URL": settings.console_url,
+        "COUNTERSIGN_TOKEN": token,
+        "COUNTERSIGN_FOLDER": str(settings.folder),
+    }
+
+
+def _write_environment(settings: Settings, token: str) -> Path:
+    path = settings.folder / "demo.env"
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    lines = [
+        f"export {name}={shlex.quote(value)}"
+        for name, value in _environment(settings, token).items()
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def _show(settings: Settings, supervisor: Supervisor, token: str, took_s: float) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold green]Countersign is ready[/] after {took_s:.1f} s")
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    table.add_row("base URL for clients", settings.proxy_url)
+    table.add_row("console API", f"{settings.console_url}/api/v1")
+    table.add_row("OPA for operators", f"http://127.0.0.1:{settings.policy.operator_port}")
+    if settings.demo:
+        table.add_row("demo issuer", f"http://127.0.0.1:{settings.demo_issuer_port}")
+        table.add_row("demo Claude", f"http://127.0.0.1:{settings.demo_claude_port}")
+    table.add_row("policies", f"{settings.policy.source}, revision {supervisor.revision}")
+    table.add_row("data", str(settings.folder))
+    table.add_row("processes", ", ".join(f"{n} {pid}" for n, pid in supervisor.processes))
+    console.print(table)
+    if settings.demo:
+        _show_demo(console, settings, token)
+    console.print("Ctrl-C stops everything.")
+
+
+def _show_demo(console: Console, settings: Settings, token: str) -> None:
+    path = _write_environment(settings, token)
+    shown = os.path.relpath(path)
+    console.print(
+        f"""
+[bold]Try it[/], in another terminal:
+  . {shown}
+  curl -s $ANTHROPIC_BASE_URL/v1/messages -H "authorization: Bearer $ANTHROPIC_AUTH_TOKEN" \\
+    -H 'content-type: application/json' -H 'anthropic-version: 2023-06-01' \\
+    -d '{{"model":"claude-sonnet-4-5","max_tokens":200,"messages":[{{"role":"user","content":"Hello"}}]}}'
+  .venv/bin/countersign sessions list        [dim]# the record, within about 3 s[/]
+Claude Code and the SDKs need only ANTHROPIC_BASE_URL and ANTHROPIC_AUTH_TOKEN, both set by {shown}.
+Another person: .venv/bin/countersign demo token --user ada --groups auditors
+"""
+    )

@@ -1,0 +1,1 @@
+"""The control plane: the API that the command line and approvers use."""

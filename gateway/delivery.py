@@ -1,0 +1,172 @@
+"""Steps 8 and 9 for one answer: mask, journal, release; the last bytes wait for the closing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+
+from gateway.domain import Failure
+from gateway.exchange import Exchange
+from gateway.masking.answers import AnswerMasker, Blocked
+from gateway.masking.rules import Rule
+from gateway.messages.sse import EventReader, NotEvents
+from gateway.ports import Answer, Caller, CallerGone, Headers, Journal
+
+MAX_PLAIN_BYTES = 64 * 1024 * 1024
+"""A plain answer is read whole before it is released; the API's are far smaller."""
+LINGER_S = 1.0
+"""How long a server may take to end a stream after its last event."""
+
+_LAST_EVENTS = frozenset({"message_stop", "error"})
+
+
+class Delivery:
+    """Delivers one answer of the Claude server to its caller."""
+
+    def __init__(
+        self, caller: Caller, exchange: Exchange, journal: Journal, rules: Sequence[Rule]
+    ) -> None:
+        self._caller = caller
+        self._exchange = exchange
+        self._journal = journal
+        self._masker = AnswerMasker(rules)
+        self._head: tuple[int, Headers] | None = None
+        self._last = b""
+        exchange.tally = self._masker.tally
+
+    async def deliver(self, answer: Answer) -> None:
+        """Release all but the last bytes; these are journaled and wait in `release_last`.
+
+        Raises:
+            Failure: the server broke off, or its answer can't be read or masked.
+            CallerGone: nobody listens any more.
+        """
+        try:
+            if _media_type(answer.headers) == "text/event-stream":
+                await self._deliver_stream(answer)
+            else:
+                await self._deliver_plain(answer)
+        except Blocked as e:
+            raise Failure(
+                "masking_blocked",
+                f"The answer was stopped: the mask {e.rule} matched in its {e.where}, "
+                "where a value can't be replaced.",
+                status=502,
+            ) from e
+        except NotEvents as e:
+            raise _unreadable(str(e)) from e
+        except (Failure, CallerGone):
+            if self._caller.gone.done():
+                raise CallerGone from None
+            raise
+
+    async def release_last(self) -> None:
+        """Release what waited for the closing record."""
+        if self._head is not None:
+            await self._caller.start(*self._head)
+        if self._last:
+            await self._caller.send(self._last)
+
+    # --- streamed ---------------------------------------------------------------------------------
+
+    async def _deliver_stream(self, answer: Answer) -> None:
+        exchange, masker, reader = self._exchange, self._masker, EventReader()
+        self._journal.append(
+            exchange.answer(answer.status, answer.headers, _request_id(answer.headers))
+        )
+        await self._caller.start(answer.status, answer.headers)
+        exchange.is_answering = True
+        chunks = answer.chunks()
+        is_over = False
+        async for chunk in chunks:
+            now: list[bytes] = []
+            for event in reader.feed(chunk):
+                exchange.facts.read_event(event)
+                is_over = is_over or event.kind in _LAST_EVENTS
+                released = masker.mask_event(event)
+                if is_over:
+                    self._last += released
+                else:
+                    now.append(released)
+            if data := b"".join(now):
+                self._journal.append(exchange.chunk(data))
+                await self._caller.send(data)
+            if is_over:
+                self._last += await _read_rest(chunks)
+                break
+        if not is_over or reader.finish():
+            raise Failure(
+                "upstream_broke_off", "The Claude server ended the stream too early.", status=502
+            )
+        self._journal.append(exchange.chunk(self._last))
+
+    # --- plain ------------------------------------------------------------------------------------
+
+    async def _deliver_plain(self, answer: Answer) -> None:
+        body = self._mask_plain(await _read_whole(answer), answer)
+        headers = [*answer.headers, ("content-length", str(len(body)))]
+        exchange = self._exchange
+        self._journal.append(exchange.answer(answer.status, headers, _request_id(answer.headers)))
+        self._journal.append(exchange.chunk(body))
+        self._head, self._last = (answer.status, headers), body
+
+    def _mask_plain(self, body: bytes, answer: Answer) -> bytes:
+        """Mask and read a whole body; one that is not JSON passes as text, if it is an error."""
+        try:
+            value = msgspec.json.decode(body)
+        except msgspec.MsgspecError as e:
+            if answer.status < 400:
+                raise _unreadable("it is not JSON") from e
+            self._exchange.facts.read_error({})
+            return self._mask_text(body)
+        if isinstance(value, dict):
+            self._exchange.facts.read_message(value)
+        return self._masker.mask_body(body)
+
+    def _mask_text(self, body: bytes) -> bytes:
+        try:
+            return self._masker.mask_text(body)
+        except UnicodeDecodeError as e:
+            raise _unreadable("it is not text") from e
+
+
+async def _read_rest(chunks: AsyncIterator[bytes]) -> bytes:
+    """Return the blank bytes after the last event; a server that goes on is cut off."""
+    rest = b""
+    try:
+        async with asyncio.timeout(LINGER_S):
+            async for chunk in chunks:
+                rest += chunk
+                if rest.strip():
+                    return b""
+    except (TimeoutError, Failure):
+        return b""
+    return rest
+
+
+async def _read_whole(answer: Answer) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in answer.chunks():
+        parts.append(chunk)
+        size += len(chunk)
+        if size > MAX_PLAIN_BYTES:
+            raise _unreadable(f"it is longer than {MAX_PLAIN_BYTES} bytes")
+    return b"".join(parts)
+
+
+def _unreadable(why: str) -> Failure:
+    return Failure(
+        "upstream_unreadable", f"The Claude server's answer can't be read: {why}.", status=502
+    )
+
+
+def _media_type(headers: Headers) -> str:
+    for name, value in headers:
+        if name.lower() == "content-type":
+            return value.partition(";")[0].strip().lower()
+    return ""
+
+
+def _request_id(headers: Headers) -> str:
+    return next((value for name, value in headers if name.lower() == "request-id"), "")

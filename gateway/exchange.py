@@ -1,0 +1,245 @@
+"""An exchange under way: what is known of it so far, and the records that say so; no I/O."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from gateway.domain import (
+    ApprovalId,
+    Decision,
+    Ending,
+    ExchangeId,
+    Failure,
+    GatewayError,
+    Principal,
+    Request,
+    Route,
+)
+from gateway.masking.answers import Tally
+from gateway.messages.answers import AnswerFacts
+from gateway.messages.errors import error_kind
+from gateway.messages.sse import error_event
+from gateway.ports import Arrival, Headers
+from gateway.records import (
+    Answered,
+    Chunk,
+    Closing,
+    Decided,
+    Event,
+    Opening,
+    Recording,
+    Redecided,
+)
+
+UNDECIDED = Recording(
+    content="metadata",
+    durability="strict",
+    retention_class="undecided",
+    protection="plain",
+    reasons=("undecided",),
+)
+"""How an exchange is recorded that policy never decided."""
+
+_KEPT_PREFIXES = ("anthropic-", "x-claude-code-", "x-countersign-", "x-stainless-")
+
+
+def format_time(at_ns: int) -> str:
+    """Return an instant as RFC 3339 in UTC, with microseconds."""
+    return datetime.fromtimestamp(at_ns / 1e9, UTC).isoformat(timespec="microseconds")
+
+
+class Exchange:
+    """The mutable state of one exchange; its methods make its records."""
+
+    def __init__(
+        self,
+        exchange_id: ExchangeId,
+        arrival: Arrival,
+        principal: Principal,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self.id = exchange_id
+        self.arrival = arrival
+        self.principal = principal
+        self.request = Request(id=exchange_id, route=Route.UNKNOWN, method=arrival.method)
+        self.decision: Decision | None = None
+        """The last decision."""
+        self.approval_id: ApprovalId | None = None
+        self.status = 0
+        """Of the answer, once it is known what will be released."""
+        self.is_open = False
+        self.is_closed = False
+        self.is_answering = False
+        """Whether the head of a streamed answer was released."""
+        self.facts = AnswerFacts()
+        self.tally = Tally()
+        self.released_bytes = 0
+        self.last_words = b""
+        """The error event that ends a stream that broke off."""
+        self._now_ns = now_ns
+        self._arrived_ns = now_ns()
+        self._first_byte_ns: int | None = None
+        self._decisions = 0
+        self._ending: Ending | None = None
+        self._error_code = ""
+
+    @property
+    def decided(self) -> Decision:
+        """The last decision; only asked where one was taken."""
+        if self.decision is None:
+            raise Failure("policy_unavailable", "The exchange was not decided.")
+        return self.decision
+
+    @property
+    def durability(self) -> str:
+        """How the records of this exchange reach the disk."""
+        return self._recording.durability
+
+    @property
+    def keeps_content(self) -> bool:
+        """Whether bodies are recorded."""
+        return self._recording.content == "full"
+
+    @property
+    def _recording(self) -> Recording:
+        if self.decision is None:
+            return UNDECIDED
+        recording = self.decision.answer.recording
+        return Recording(
+            content=recording.content,
+            durability=recording.durability,
+            retention_class=recording.retention_class,
+            protection=recording.protection,
+            reasons=recording.reasons,
+        )
+
+    def note_decision(self, decision: Decision) -> None:
+        """Take the newest decision."""
+        self.decision = decision
+        self._decisions += 1
+
+    # --- records ----------------------------------------------------------------------------------
+
+    def open(self, body: bytes | None) -> Opening:
+        """Return the opening record; `body` is the request as recorded."""
+        self.is_open = True
+        arrival = self.arrival
+        return Opening(
+            exchange_id=self.id,
+            at_ns=self._arrived_ns,
+            peer=arrival.peer,
+            user_agent=arrival.by_name().get("user-agent", "")[:512],
+            path=arrival.path[:2048],
+            query=arrival.query[:2048],
+            headers={
+                n: v[:1024] for n, v in arrival.by_name().items() if n.startswith(_KEPT_PREFIXES)
+            },
+            principal=self.principal,
+            request=self.request,
+            decision=self._decided_record() if self.decision else None,
+            endpoint=self.decision.answer.endpoint if self.decision else "",
+            recording=self._recording,
+            body=body,
+        )
+
+    def redecided(self) -> Redecided:
+        """Return the record of a further decision."""
+        return Redecided(
+            exchange_id=self.id,
+            at_ns=self._now_ns(),
+            decision=self._decided_record(),
+            approval_id=self.approval_id,
+        )
+
+    def answer(self, status: int, headers: Headers, upstream_request_id: str) -> Answered:
+        """Return the record of status and headers, to be written before they are released."""
+        self.status = status
+        return Answered(
+            exchange_id=self.id,
+            at_ns=self._now_ns(),
+            status=status,
+            headers={name.lower(): value for name, value in headers},
+            upstream_request_id=upstream_request_id,
+        )
+
+    def chunk(self, data: bytes) -> Chunk:
+        """Return the record of bytes about to be released."""
+        now_ns = self._now_ns()
+        if self._first_byte_ns is None:
+            self._first_byte_ns = now_ns
+        self.released_bytes += len(data)
+        kept = data if self.keeps_content else b""
+        return Chunk(exchange_id=self.id, at_ns=now_ns, data=kept, size=len(data))
+
+    def break_off(self, error: GatewayError) -> Chunk:
+        """Return the record of the error event that ends a stream before its end."""
+        sentence = f"{error.message} [{error.code}, {self.id}]"
+        status = error.status if isinstance(error, Failure) else 400
+        self.last_words = error_event(error_kind(status), sentence)
+        return self.chunk(self.last_words)
+
+    def close(self, ending: Ending, error: GatewayError | None) -> Closing:
+        """Return the closing record; called once."""
+        self.is_closed = True
+        self._ending = ending
+        facts = self.facts
+        self._error_code = error.code if error else facts.error_type
+        counts = self._recording.content != "none"
+        return Closing(
+            exchange_id=self.id,
+            at_ns=self._now_ns(),
+            ending=ending,
+            status=self.status,
+            error_code=self._error_code,
+            error_message=error.message if error else facts.error_message,
+            approval_id=self.approval_id,
+            first_byte_ns=self._first_byte_ns,
+            released_bytes=self.released_bytes,
+            response_model=facts.model,
+            response_id=facts.response_id,
+            stop_reason=facts.stop_reason,
+            tool_calls=tuple(facts.tool_calls) if counts else (),
+            usage=facts.usage if counts else AnswerFacts().usage,
+            masks=self.tally.applied(),
+        )
+
+    def event(self, kind: str, reason: str) -> Event:
+        """Return an audit event about this exchange."""
+        return Event(
+            event_id=f"{self.id}/{kind}",
+            at_ns=self._now_ns(),
+            kind=kind,
+            issuer=self.principal.issuer,
+            sub=self.principal.sub,
+            person=self.principal.person,
+            exchange_id=self.id,
+            session_id=self.session_id,
+            peer=self.arrival.peer,
+            reason=reason,
+            revision=self.decision.revision if self.decision else "",
+        )
+
+    @property
+    def session_id(self) -> str:
+        """The conversation this exchange belongs to; its own id where the client names none."""
+        return self.request.session.value if self.request.session else self.id
+
+    def summary(self) -> str:
+        """Return the one log line of the exchange; no content, no credential."""
+        outcome = self.decision.outcome if self.decision else "undecided"
+        return (
+            f"exchange={self.id} route={self.request.route} outcome={outcome} "
+            f"ending={self._ending} status={self.status} error={self._error_code or '-'} "
+            f"released_bytes={self.released_bytes} "
+            f"ms={(self._now_ns() - self._arrived_ns) / 1e6:.1f}"
+        )
+
+    def _decided_record(self) -> Decided:
+        decision = self.decided
+        return Decided(
+            number=self._decisions,
+            outcome=decision.outcome,
+            reasons=decision.answer.deny,
+            revision=decision.revision,
+            input_json=decision.input_json,
+            result_json=decision.result_json,
+        )

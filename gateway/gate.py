@@ -1,0 +1,332 @@
+"""The flow: nine steps from arrival to the closing record. Their order is the security property.
+
+Knows no HTTP library, no OPA, no files; what it needs is declared in `gateway.ports`.
+
+1. identify the caller, before the body is read
+2. decide: one question, four decisions
+3. mask the request; nothing unmasked is written anywhere
+4. record the opening, durable before anything leaves
+5. hold until approved, if policy says so
+6. refuse whatever is not an explicit allow
+7. forward to the endpoint that the decision names
+8. mask the answer; journal what is delivered before it is delivered
+9. close: one closing record, durable before the last byte is released
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from gateway.decisions import STALE, SUPPORTS, build_request, describe_principal
+from gateway.delivery import Delivery
+from gateway.domain import (
+    Approval,
+    Decision,
+    DecisionInput,
+    Ending,
+    ExchangeId,
+    Failure,
+    Gateway,
+    GatewayError,
+    Net,
+    Outcome,
+    Refusal,
+    Request,
+    Route,
+    Unauthenticated,
+)
+from gateway.exchange import Exchange, format_time
+from gateway.masking.rules import Rule
+from gateway.messages.body import parse
+from gateway.messages.errors import error_body
+from gateway.messages.facts import Facts, find_route, read_facts
+from gateway.messages.recordable import make_recordable
+from gateway.ports import (
+    Answer,
+    Approvals,
+    Caller,
+    CallerGone,
+    Headers,
+    Identity,
+    Journal,
+    Policy,
+    Upstream,
+)
+from gateway.strangers import Strangers
+
+STALE_TRIES = 3
+"""How often the question is asked again when a new bundle became active in between."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """Carries exchanges. One per process; stateless between calls but for its adapters."""
+
+    identity: Identity
+    policy: Policy
+    journal: Journal
+    approvals: Approvals
+    upstream: Upstream
+    strangers: Strangers
+    now_ns: Callable[[], int]
+    new_id: Callable[[], ExchangeId]
+    version: str
+
+    async def run(self, caller: Caller) -> None:
+        """Carry one call to its end; every end is recorded."""
+        exchange_id = self.new_id()
+        try:
+            principal = await self.identity.identify(caller.arrival.by_name())  # 1
+        except (Unauthenticated, Failure) as e:
+            self.strangers.note(e.code, caller.arrival.peer)
+            await _answer_error(caller, exchange_id, e)
+            return
+        exchange = Exchange(exchange_id, caller.arrival, principal, self.now_ns)
+        try:
+            await self._carry(caller, exchange)
+        except GatewayError as e:
+            await self._end_with_error(caller, exchange, e)
+        except CallerGone:
+            self._close(exchange, Ending.CANCELLED)
+        except asyncio.CancelledError:
+            self._close(exchange, Ending.CANCELLED)
+            raise
+        finally:
+            _log.info("exchange_ended %s", exchange.summary())
+
+    async def _carry(self, caller: Caller, exchange: Exchange) -> None:
+        body, facts = await self._read(caller, exchange)
+        first = await self._decide(exchange, facts)  # 2
+        recorded = make_recordable(body) if first.answer.recording.content == "full" else None  # 3
+        await self._open(exchange, recorded)  # 4
+        decision = first
+        if first.outcome is Outcome.HOLD:
+            decision = await self._hold(caller, exchange, facts, body)  # 5
+        if decision.outcome is not Outcome.ALLOW:
+            raise _refusal(decision)  # 6
+        rules = self._response_rules(decision)
+        answer = await self._forward(caller, exchange, decision, body)  # 7
+        await self._deliver(caller, exchange, answer, rules)  # 8, 9
+
+    # --- 1, 2: the facts and the decision ---------------------------------------------------------
+
+    async def _read(self, caller: Caller, exchange: Exchange) -> tuple[bytes, Facts]:
+        """Read the body, and from it the facts of the request."""
+        arrival = caller.arrival
+        route = find_route(arrival.method, arrival.path)
+        base = Request(id=exchange.id, route=route, method=arrival.method)
+        exchange.request = base
+        body, facts = b"", Facts()
+        if route in {Route.MESSAGES, Route.COUNT_TOKENS}:
+            body = await caller.read_body()
+            exchange.request = msgspec.structs.replace(base, body_bytes=len(body))
+            facts = read_facts(parse(body))
+        exchange.request = build_request(
+            base, facts, arrival.by_name(), exchange.principal, len(body)
+        )
+        return body, facts
+
+    async def _decide(
+        self, exchange: Exchange, facts: Facts, approval: Approval | None = None
+    ) -> Decision:
+        """Ask, and ask again with fresh tables as long as only the tables were stale."""
+        tables = self.policy.tables
+        for _ in range(STALE_TRIES):
+            decision = await self.policy.decide(
+                DecisionInput(
+                    now=format_time(self.now_ns()),
+                    principal=describe_principal(exchange.principal, self.now_ns() // 10**9),
+                    request=exchange.request,
+                    signals=tables.find_signals(facts.prompt),
+                    signals_revision=tables.revision,
+                    endpoints=self.upstream.endpoints,
+                    net=Net(peer=exchange.arrival.peer),
+                    approval=approval or Approval(),
+                    gateway=Gateway(version=self.version, supports=SUPPORTS),
+                )
+            )
+            if [reason.code for reason in decision.answer.deny] != [STALE]:
+                exchange.note_decision(decision)
+                return decision
+            tables = await self.policy.load_tables()
+        raise Failure("policy_unavailable", "Policies are changing too fast to decide; try again.")
+
+    # --- 4, 5: record and hold --------------------------------------------------------------------
+
+    async def _open(self, exchange: Exchange, recorded: bytes | None) -> None:
+        self.journal.append(exchange.open(recorded))
+        if exchange.decision and exchange.decision.outcome is not Outcome.DENY:
+            await self._make_durable(exchange)
+
+    async def _hold(
+        self, caller: Caller, exchange: Exchange, facts: Facts, body: bytes
+    ) -> Decision:
+        """Wait until the verdicts satisfy policy, it denies, or the wait is over."""
+        first = exchange.decided
+        obligation = first.answer.approval
+        approval, is_new = await self.approvals.open_or_join(
+            self.approvals.key_of(exchange.principal, body),
+            exchange.id,
+            exchange.principal,
+            exchange.request,
+            obligation,
+        )
+        exchange.approval_id = approval.id
+        if is_new:
+            self.journal.append(exchange.event("approval.opened", ", ".join(obligation.reasons)))
+        until_ns = self.now_ns() + obligation.wait_s * 10**9
+        while True:
+            if approval.verdicts:
+                decision = await self._decide(exchange, facts, approval)
+                self.journal.append(exchange.redecided())
+                if decision.outcome is not Outcome.HOLD:
+                    return _unchanged(first, decision)
+            left_s = (until_ns - self.now_ns()) / 10**9
+            if left_s <= 0 or approval.id is None:
+                raise _still_waiting(self.approvals, approval)
+            approval = await self.approvals.wait(
+                approval.id, len(approval.verdicts), left_s, caller.gone
+            )
+            if caller.gone.done():
+                raise CallerGone
+
+    # --- 7, 8: forward and deliver ----------------------------------------------------------------
+
+    def _response_rules(self, decision: Decision) -> list[Rule]:
+        masks = self.policy.tables_of(decision.revision).masks
+        try:
+            return [masks[name] for name in decision.answer.masking.response]
+        except KeyError as e:
+            raise Failure("masking_unavailable", f"The policy names a mask it lacks: {e}.") from e
+
+    async def _forward(
+        self, caller: Caller, exchange: Exchange, decision: Decision, body: bytes
+    ) -> Answer:
+        if caller.gone.done():
+            raise CallerGone
+        answer = await self.upstream.forward(
+            decision.answer.endpoint,
+            exchange.request.route,
+            caller.arrival.query,
+            caller.arrival.headers,
+            body,
+            caller.gone,
+        )
+        caller.gone.add_done_callback(lambda _: answer.cancel())
+        return answer
+
+    async def _deliver(
+        self, caller: Caller, exchange: Exchange, answer: Answer, rules: list[Rule]
+    ) -> None:
+        delivery = Delivery(caller, exchange, self.journal, rules)
+        try:
+            await delivery.deliver(answer)
+        finally:
+            answer.cancel()
+        self._close(exchange, Ending.DELIVERED)  # 9
+        await self._make_durable(exchange)
+        await delivery.release_last()
+
+    # --- 9: close ---------------------------------------------------------------------------------
+
+    def _close(self, exchange: Exchange, ending: Ending, error: GatewayError | None = None) -> None:
+        """Write the closing record, and before it the opening if there was none yet."""
+        if exchange.is_closed:
+            return
+        try:
+            if not exchange.is_open:
+                self.journal.append(exchange.open(None))
+            self.journal.append(exchange.close(ending, error))
+        except Failure:
+            _log.exception("closing_not_recorded exchange=%s", exchange.id)
+            raise
+
+    async def _make_durable(self, exchange: Exchange) -> None:
+        if exchange.durability == "strict":
+            await self.journal.durable()
+
+    async def _end_with_error(
+        self, caller: Caller, exchange: Exchange, error: GatewayError
+    ) -> None:
+        """Record the error as the end of the exchange, then tell the caller."""
+        if caller.gone.done():
+            self._close(exchange, Ending.CANCELLED)
+            return
+        ending = Ending.REFUSED if isinstance(error, Refusal) else Ending.FAILED
+        try:
+            exchange.status = exchange.status or _status_of(error)
+            if exchange.is_answering:
+                self.journal.append(exchange.break_off(error))
+            self._close(exchange, ending, error)
+            await self._make_durable(exchange)
+        except Failure as e:
+            error = e
+        try:
+            await _answer_error(caller, exchange.id, error, exchange)
+        except CallerGone:
+            _log.info("caller_gone exchange=%s", exchange.id)
+
+
+def _refusal(decision: Decision) -> Refusal:
+    reasons = decision.answer.deny
+    sentence = " ".join(reason.message for reason in reasons)
+    return Refusal(reasons[0].code, sentence, status=decision.answer.status)
+
+
+def _unchanged(first: Decision, later: Decision) -> Decision:
+    """Return the later decision, unless it changes what was promised when the wait began."""
+    if later.outcome is Outcome.ALLOW and (
+        first.answer.recording != later.answer.recording
+        or first.answer.masking != later.answer.masking
+        or first.answer.endpoint != later.answer.endpoint
+    ):
+        raise Refusal("policy.changed", "The policy changed while you waited; send again.")
+    return later
+
+
+def _still_waiting(approvals: Approvals, approval: Approval) -> Refusal:
+    where = f" at {approvals.url_of(approval.id)}" if approval.id else ""
+    return Refusal(
+        "approval.pending",
+        f"This call waits for approval {approval.id}{where}. Send it again after it is granted.",
+    )
+
+
+def _status_of(error: GatewayError) -> int:
+    match error:
+        case Refusal() | Failure():
+            return error.status
+        case _:
+            return 401
+
+
+def _error_headers(error: GatewayError, exchange_id: ExchangeId) -> Headers:
+    headers = [("content-type", "application/json"), ("request-id", exchange_id)]
+    match error:
+        case Failure():
+            headers.append(("retry-after", "5"))
+        case Unauthenticated(expired=True):
+            pass  # The one refusal that a client should try again, with a fresh token.
+        case _:
+            headers.append(("x-should-retry", "false"))
+    return headers
+
+
+async def _answer_error(
+    caller: Caller, exchange_id: ExchangeId, error: GatewayError, exchange: Exchange | None = None
+) -> None:
+    """Tell the caller: an error answer, or an error event where the answer has begun."""
+    if exchange is not None and exchange.is_answering:
+        await caller.send(exchange.last_words)
+        return
+    status = _status_of(error)
+    sentence = f"{error.message} [{error.code}, {exchange_id}]"
+    body = error_body(status, sentence, exchange_id)
+    headers = [*_error_headers(error, exchange_id), ("content-length", str(len(body)))]
+    await caller.start(status, headers)
+    await caller.send(body)

@@ -1,0 +1,281 @@
+"""The journal: append-only segments on local disk, written before what they describe is delivered.
+
+Every process that emits records has a journal of its own, a folder `<id>/` with numbered segments
+and a lock that is held as long as the process lives. A restarted process begins a new journal.
+Frames are defined in `gateway.records`.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from gateway.domain import Failure
+from gateway.records import (
+    CorruptFrame,
+    Frame,
+    Position,
+    Record,
+    decode_frames,
+    encode_frame,
+)
+
+SEGMENT_BYTES = 64 * 1024 * 1024
+SYNC_EVERY_S = 1.0
+"""The longest that a relaxed record waits for the disk."""
+
+_log = logging.getLogger(__name__)
+
+
+def _unavailable(e: OSError) -> Failure:
+    _log.error("journal_write_failed error=%r", e)
+    return Failure(
+        "recording_unavailable", "The exchange can't be recorded now, so it was not carried out."
+    )
+
+
+class Journal:
+    """The journal of one process. `append` survives the process, `durable` survives the machine."""
+
+    def __init__(self, root: Path, journal_id: str, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self.journal_id = journal_id
+        self._folder = root / journal_id
+        self._segment_bytes = segment_bytes
+        self._segment = 0
+        self._sequence = 0
+        self._fd = -1
+        self._lock_fd = -1
+        self._segment_size = 0
+        self._appended = 0
+        self._synced = 0
+        self._sync: asyncio.Future[None] | None = None
+        self._broken: OSError | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fdatasync")
+
+    def open(self) -> None:
+        """Make the folder, take its lock and begin the first segment.
+
+        Raises:
+            OSError: the folder can't be written.
+        """
+        self._folder.mkdir(mode=0o700, parents=True)
+        self._lock_fd = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._begin_segment()
+
+    def append(self, record: Record) -> None:
+        """Write a record; when this returns, a crash of the process can't lose it.
+
+        Raises:
+            Failure: `recording_unavailable`; nothing of the record will ever be read.
+        """
+        if self._broken is not None:
+            raise _unavailable(self._broken)
+        frame = encode_frame(self._sequence, record)
+        try:
+            if self._segment_size and self._segment_size + len(frame) > self._segment_bytes:
+                self._begin_segment()
+            _write_whole(self._fd, frame, self._segment_size)
+        except OSError as e:
+            raise _unavailable(e) from e
+        self._segment_size += len(frame)
+        self._sequence += 1
+        self._appended += 1
+
+    async def durable(self) -> None:
+        """Wait until all that was appended so far is on disk; calls at one time share one sync.
+
+        Raises:
+            Failure: `recording_unavailable`, from now on for every record.
+        """
+        target = self._appended
+        while self._synced < target:
+            if self._broken is not None:
+                raise _unavailable(self._broken)
+            if self._sync is None:
+                loop = asyncio.get_running_loop()
+                covered = self._appended
+                self._sync = loop.run_in_executor(self._thread, _sync_and_close, os.dup(self._fd))
+                self._sync.add_done_callback(lambda done, n=covered: self._note_sync(done, n))
+            await asyncio.wait([self._sync])
+
+    def close(self) -> None:
+        """Sync what is left, give the lock back and stop the thread."""
+        self._thread.shutdown()
+        for fd in (self._fd, self._lock_fd):
+            if fd >= 0:
+                os.fsync(fd)
+                os.close(fd)
+        self._fd = self._lock_fd = -1
+
+    def _note_sync(self, done: "asyncio.Future[None]", covered: int) -> None:
+        self._sync = None
+        error = done.exception() if not done.cancelled() else None
+        if isinstance(error, OSError):
+            self._broken = error
+        elif error is None and not done.cancelled():
+            self._synced = max(self._synced, covered)
+
+    def _begin_segment(self) -> None:
+        """Begin the next segment; the finished one is synced whole first."""
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        path = self._folder / f"{self._segment + 1:08}.segment"
+        fd = os.open(path, flags, 0o600)
+        if self._fd >= 0:
+            os.fdatasync(self._fd)
+            os.close(self._fd)
+        self._fd, self._segment, self._segment_size = fd, self._segment + 1, 0
+        _sync_folder(self._folder)
+
+
+def _write_whole(fd: int, frame: bytes, end: int) -> None:
+    """Write a frame at `end`; what a failed write leaves is cut off again."""
+    try:
+        written = os.write(fd, frame)
+        while written < len(frame):
+            written += os.write(fd, frame[written:])
+    except OSError:
+        os.ftruncate(fd, end)
+        os.lseek(fd, end, os.SEEK_SET)
+        raise
+
+
+def _sync_and_close(fd: int) -> None:
+    try:
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@asynccontextmanager
+async def open_journal(root: Path, new_id: Callable[[], str]) -> AsyncIterator[Journal]:
+    """Open a new journal under `root`; it is synced at least every `SYNC_EVERY_S`."""
+    journal = Journal(root, new_id())
+    journal.open()
+
+    async def keep_syncing() -> None:
+        while True:
+            await asyncio.sleep(SYNC_EVERY_S)
+            try:
+                await journal.durable()
+            except Failure:
+                _log.error("journal_sync_failed journal=%s", journal.journal_id)
+
+    async with asyncio.TaskGroup() as tasks:
+        syncing = tasks.create_task(keep_syncing())
+        try:
+            yield journal
+        finally:
+            syncing.cancel()
+    journal.close()
+
+
+class JournalFolder:
+    """All journals of this host, as the recorder reads them."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def journals(self) -> Sequence[str]:
+        """Return the ids of all journals, oldest first (ids are ordered by time)."""
+        if not self._root.is_dir():
+            return ()
+        return sorted(path.name for path in self._root.iterdir() if (path / "lock").exists())
+
+    def read(
+        self, journal_id: str, start: Position, limit_bytes: int
+    ) -> tuple[Sequence[tuple[Position, Position, Frame]], Position]:
+        """Return whole frames from `start` on, each with its place and the place after it.
+
+        The second value is where to go on. A torn tail is not read: its writer is either still
+        writing it or gone.
+
+        Raises:
+            CorruptFrame: a whole frame is not what was written.
+        """
+        segments = self._segments(journal_id)
+        position = start
+        for segment in segments:
+            if segment < position.segment:
+                continue
+            if segment > position.segment:
+                position = Position(segment, 0)
+            frames = self._read_segment(journal_id, position, limit_bytes)
+            if frames:
+                return frames, frames[-1][1]
+        return (), position
+
+    def unread_bytes(self, journal_id: str, start: Position) -> int:
+        """Return how many bytes lie beyond `start`."""
+        sizes = {n: self._path(journal_id, n).stat().st_size for n in self._segments(journal_id)}
+        beyond = sum(size for number, size in sizes.items() if number >= start.segment)
+        return beyond - (start.offset if start.segment in sizes else 0)
+
+    def is_dead(self, journal_id: str) -> bool:
+        """Say whether the writer is gone: nobody holds the journal's lock."""
+        try:
+            fd = os.open(self._root / journal_id / "lock", os.O_RDWR)
+        except FileNotFoundError:
+            return True
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        else:
+            return True
+        finally:
+            os.close(fd)
+
+    def discard(self, journal_id: str, before: Position) -> None:
+        """Delete the segments that lie wholly before `before`."""
+        for segment in self._segments(journal_id):
+            if segment < before.segment:
+                self._path(journal_id, segment).unlink(missing_ok=True)
+
+    def discard_journal(self, journal_id: str) -> None:
+        """Delete a journal whose writer is dead and whose every frame is committed."""
+        shutil.rmtree(self._root / journal_id, ignore_errors=True)
+
+    def _read_segment(
+        self, journal_id: str, start: Position, limit_bytes: int
+    ) -> list[tuple[Position, Position, Frame]]:
+        with self._path(journal_id, start.segment).open("rb") as file:
+            file.seek(start.offset)
+            data = file.read(limit_bytes)
+            frames = _place(start, data)
+            if not frames and len(data) == limit_bytes:
+                # One frame larger than the limit: read it whole.
+                frames = _place(start, data + file.read(SEGMENT_BYTES + limit_bytes))[:1]
+        return frames
+
+    def _segments(self, journal_id: str) -> list[int]:
+        return sorted(int(path.stem) for path in (self._root / journal_id).glob("*.segment"))
+
+    def _path(self, journal_id: str, segment: int) -> Path:
+        return self._root / journal_id / f"{segment:08}.segment"
+
+
+def _place(start: Position, data: bytes) -> list[tuple[Position, Position, Frame]]:
+    """Return the whole frames of `data`; a corrupt one raises only when it is the first."""
+    placed: list[tuple[Position, Position, Frame]] = []
+    try:
+        for frame in decode_frames(data, start.offset):
+            begin, end = Position(start.segment, frame.offset), Position(start.segment, frame.end)
+            placed.append((begin, end, frame))
+    except CorruptFrame:
+        if not placed:
+            raise
+    return placed

@@ -1,0 +1,125 @@
+"""What an answer says about itself: usage, stop reason, tools called; and its text for the record."""
+
+from typing import Any
+
+import msgspec
+
+from gateway.messages.sse import Event, EventReader, NotEvents
+from gateway.records import Usage
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class AnswerFacts:
+    """Gathers facts from the events of a stream, or from a whole message."""
+
+    def __init__(self) -> None:
+        self.response_id = ""
+        self.model = ""
+        self.stop_reason = ""
+        self.tool_calls: list[str] = []
+        self.error_type = ""
+        self.error_message = ""
+        self._usage: dict[str, int] = {}
+
+    @property
+    def usage(self) -> Usage:
+        """Token counts; later events override earlier ones, as the API defines."""
+        return msgspec.convert(self._usage, Usage)
+
+    def read_event(self, event: Event) -> None:
+        """Take in one event of a stream."""
+        data = event.data
+        if data is None:
+            return
+        match event.kind:
+            case "message_start":
+                self._read_head(_dict(data.get("message")))
+            case "content_block_start":
+                self._read_block(_dict(data.get("content_block")))
+            case "message_delta":
+                self.stop_reason = _str(_dict(data.get("delta")).get("stop_reason"))
+                self._read_usage(data)
+            case "error":
+                self.read_error(data)
+
+    def read_message(self, message: dict[str, Any]) -> None:
+        """Take in a whole message, or the error body in its place."""
+        if message.get("type") == "error":
+            self.read_error(message)
+            return
+        self._read_head(message)
+        self.stop_reason = _str(message.get("stop_reason"))
+        for block in _list(message.get("content")):
+            self._read_block(_dict(block))
+        if isinstance(message.get("input_tokens"), int):
+            self._usage["input_tokens"] = message["input_tokens"]
+
+    def read_error(self, body: dict[str, Any]) -> None:
+        """Take in an error, from an event or a body."""
+        error = _dict(body.get("error"))
+        self.error_type = _str(error.get("type")) or "api_error"
+        self.error_message = _str(error.get("message"))[:500]
+
+    def _read_head(self, message: dict[str, Any]) -> None:
+        self.response_id = _str(message.get("id"))
+        self.model = _str(message.get("model"))
+        self._read_usage(message)
+
+    def _read_block(self, block: dict[str, Any]) -> None:
+        if _str(block.get("type")).endswith("tool_use"):
+            self.tool_calls.append(_str(block.get("name")))
+
+    def _read_usage(self, holder: dict[str, Any]) -> None:
+        for name, value in _dict(holder.get("usage")).items():
+            if name in Usage.__struct_fields__ and isinstance(value, int):
+                self._usage[name] = value
+
+
+def read_prompt_text(body: bytes) -> str:
+    """Return the new user turn of a recorded request: the text of its last user message."""
+    messages = _list(_decode(body).get("messages"))
+    users = [m for m in messages if isinstance(m, dict) and m.get("role") == "user"]
+    return _block_text(users[-1].get("content")) if users else ""
+
+
+def read_response_text(content_type: str, body: bytes) -> str:
+    """Return the text of a recorded answer, streamed or not, however it ended."""
+    if content_type.startswith("text/event-stream"):
+        return _stream_text(body)
+    return _block_text(_decode(body).get("content"))
+
+
+def _stream_text(body: bytes) -> str:
+    parts: list[str] = []
+    reader = EventReader()
+    try:
+        events = reader.feed(body)
+    except NotEvents:
+        return ""
+    for event in events:
+        if event.kind == "content_block_start" and parts:
+            parts.append("\n")
+        delta = _dict(event.data.get("delta")) if event.data else {}
+        if event.kind == "content_block_delta" and delta.get("type") == "text_delta":
+            parts.append(_str(delta.get("text")))
+    return "".join(parts).strip("\n")
+
+
+def _block_text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    blocks = (_dict(block) for block in _list(content))
+    return "\n".join(_str(b.get("text")) for b in blocks if b.get("type") == "text")
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _str(value: Any) -> str:
+    return value if isinstance(value, str) else ""

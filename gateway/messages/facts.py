@@ -1,0 +1,134 @@
+"""The action facts of a request, read from the very object that is forwarded."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway.domain import Fact, Refusal, Route, Source
+
+PATHS = {
+    ("POST", "/v1/messages"): Route.MESSAGES,
+    ("POST", "/v1/messages/count_tokens"): Route.COUNT_TOKENS,
+    ("GET", "/v1/models"): Route.MODELS,
+}
+"""The routes the gateway knows, by method and exact raw path."""
+
+_NO_TEXT = frozenset(
+    "type id tool_use_id signature data cache_control media_type role encrypted_content "
+    "encrypted_index file_id".split()
+)
+
+
+class Facts(Fact, frozen=True, kw_only=True):
+    """What a body says, before context is added."""
+
+    model: str = ""
+    stream: bool = False
+    max_tokens: int = 0
+    tools: tuple[str, ...] = ()
+    server_tools: tuple[str, ...] = ()
+    mcp_hosts: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
+    messages: int = 0
+    prompt_chars: int = 0
+    session_id: str = ""
+    """From `metadata.user_id`, where clients put one."""
+    prompt: str = ""
+    """All text of system and messages: what signals look at; never sent to OPA."""
+
+
+def find_route(method: str, raw_path: str) -> Route:
+    """Return the route of a raw, still encoded path; anything else than an exact match is UNKNOWN."""
+    return PATHS.get((method, raw_path), Route.UNKNOWN)
+
+
+def read_facts(body: dict[str, Any]) -> Facts:
+    """Return the facts of a parsed body.
+
+    Raises:
+        Refusal: a field that decides something has a type the API does not define.
+    """
+    messages = _field(body, "messages", list, [])
+    tools = [tool for tool in _field(body, "tools", list, []) if isinstance(tool, dict)]
+    texts: list[str] = []
+    sources: set[tuple[str, str]] = set()
+    for value in (body.get("system"), messages):
+        _walk(value, texts, sources)
+    return Facts(
+        model=_field(body, "model", str, ""),
+        stream=_field(body, "stream", bool, False),
+        max_tokens=_field(body, "max_tokens", int, 0),
+        tools=tuple(_strings(tool.get("name") for tool in tools)),
+        server_tools=tuple(
+            t for t in _strings(tool.get("type") for tool in tools) if t != "custom"
+        ),
+        mcp_hosts=tuple(_host(server) for server in _field(body, "mcp_servers", list, [])),
+        sources=tuple(Source(kind=k, media_type=m) for k, m in sorted(sources)),
+        messages=len(messages),
+        prompt_chars=sum(map(len, texts)),
+        session_id=_session_id(body),
+        prompt="\n".join(texts),
+    )
+
+
+def _field(body: dict[str, Any], name: str, kind: type, default: Any) -> Any:
+    value = body.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        words = {str: "a string", bool: "true or false", int: "an integer", list: "an array"}
+        raise Refusal(
+            "body.wrong_type", f"The request can't be read: {name} must be {words[kind]}."
+        )
+    return value
+
+
+def _strings(values: Iterator[Any]) -> Iterator[str]:
+    return (value for value in values if isinstance(value, str))
+
+
+def _host(server: Any) -> str:
+    """Return the host of an MCP server; what can't be read is given whole, so that no rule matches."""
+    url = server.get("url") if isinstance(server, dict) else None
+    if not isinstance(url, str):
+        return "unreadable"
+    try:
+        return urlsplit(url).hostname or url[:256]
+    except ValueError:
+        return url[:256]
+
+
+def _session_id(body: dict[str, Any]) -> str:
+    metadata = body.get("metadata")
+    user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
+    if not isinstance(user_id, str) or not user_id.startswith("{"):
+        return ""
+    try:
+        session_id = json.loads(user_id).get("session_id")
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+    return session_id[:128] if isinstance(session_id, str) else ""
+
+
+def _walk(root: Any, texts: list[str], sources: set[tuple[str, str]]) -> None:
+    """Collect text leaves and source blocks, in order and without recursion."""
+    stack = [root]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, list):
+            stack.extend(reversed(value))
+        elif isinstance(value, dict):
+            _note_source(value, sources)
+            stack.extend(v for k, v in reversed(value.items()) if k not in _NO_TEXT)
+
+
+def _note_source(block: dict[str, Any], sources: set[tuple[str, str]]) -> None:
+    source = block.get("source")
+    if isinstance(source, dict) and isinstance(source.get("type"), str):
+        media_type = source.get("media_type")
+        sources.add((source["type"], media_type if isinstance(media_type, str) else ""))
+    if "file_id" in block and block.get("type") != "file":
+        sources.add(("file", ""))

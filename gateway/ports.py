@@ -1,0 +1,159 @@
+"""What the gate needs from the outside, as Protocols; each has one adapter and one fake."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+from gateway.domain import (
+    Approval,
+    ApprovalId,
+    ApprovalObligation,
+    Decision,
+    DecisionInput,
+    ExchangeId,
+    Fact,
+    Principal,
+    Request,
+    Route,
+)
+from gateway.records import Record
+from gateway.tables import Tables
+
+Headers = Sequence[tuple[str, str]]
+
+
+class Arrival(Fact, frozen=True, kw_only=True):
+    """A call as it arrived, before anything is known of it."""
+
+    method: str
+    path: str
+    """Raw: still encoded, without the query."""
+    query: str
+    """Raw: still encoded."""
+    headers: Headers
+    """In order, names as sent."""
+    peer: str
+
+    def by_name(self) -> dict[str, str]:
+        """Return the headers by lower-case name; of repeated ones the first."""
+        return {name.lower(): value for name, value in reversed(self.headers)}
+
+
+class CallerGone(Exception):
+    """The caller closed its connection."""
+
+
+class Caller(Protocol):
+    """The other end of a call."""
+
+    arrival: Arrival
+    gone: "asyncio.Future[None]"
+    """Done as soon as the caller's connection is lost."""
+
+    async def read_body(self) -> bytes:
+        """Return the whole body; raises `Refusal` where it can't be taken."""
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Release status and headers."""
+
+    async def send(self, data: bytes) -> None:
+        """Release bytes of the body; raises `CallerGone`."""
+
+
+class Identity(Protocol):
+    """Validates a caller's credential."""
+
+    async def identify(self, headers: Mapping[str, str]) -> Principal:
+        """Return who calls.
+
+        Raises:
+            Unauthenticated: no credential or a bad one.
+            Failure: it can't be checked now.
+        """
+
+
+class Policy(Protocol):
+    """The decision point."""
+
+    @property
+    def tables(self) -> Tables:
+        """The tables of the newest revision known here."""
+
+    def tables_of(self, revision: str) -> Tables:
+        """Return the tables of the revision that decided."""
+
+    async def load_tables(self) -> Tables:
+        """Load the tables of the active revision."""
+
+    async def decide(self, question: DecisionInput) -> Decision:
+        """Return the decision; raises `Failure` for every doubt."""
+
+
+class Journal(Protocol):
+    """Where records go before anything is delivered."""
+
+    def append(self, record: Record) -> None:
+        """Write a record; raises `Failure` if it can't be written."""
+
+    async def durable(self) -> None:
+        """Wait until all that was appended is on disk; raises `Failure` if it can't be."""
+
+
+class Answer(Protocol):
+    """An answer of the Claude server under way."""
+
+    status: int
+    headers: Headers
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives; raises `Failure` if it breaks off."""
+
+    def cancel(self) -> None:
+        """Cancel the call at once; a pending read fails."""
+
+
+class Upstream(Protocol):
+    """The configured Claude servers."""
+
+    endpoints: tuple[str, ...]
+
+    async def forward(
+        self,
+        endpoint: str,
+        route: Route,
+        query: str,
+        headers: Headers,
+        body: bytes,
+        gone: "asyncio.Future[None]",
+    ) -> Answer:
+        """Send a call and return its answer once status and headers are there.
+
+        Raises:
+            Failure: the server can't be reached or refuses the gateway's own credential.
+            CallerGone: `gone` was done before the answer began; the call is cancelled.
+        """
+
+
+class Approvals(Protocol):
+    """Approval requests, shared by all workers."""
+
+    async def open_or_join(
+        self,
+        key: str,
+        exchange_id: ExchangeId,
+        principal: Principal,
+        request: Request,
+        obligation: ApprovalObligation,
+    ) -> tuple[Approval, bool]:
+        """Return the live approval request of `key`, and whether it was opened just now."""
+
+    async def wait(
+        self, approval_id: ApprovalId, seen: int, timeout_s: float, gone: "asyncio.Future[None]"
+    ) -> Approval:
+        """Return its state once there are more than `seen` verdicts, or at the end of the wait."""
+
+    def key_of(self, principal: Principal, body: bytes) -> str:
+        """Return an HMAC by which re-sends of the same body by the same subject are known."""
+
+    def url_of(self, approval_id: ApprovalId) -> str:
+        """Return where an approver finds it."""

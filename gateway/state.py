@@ -1,0 +1,89 @@
+"""The state database: what several workers and hosts must agree on. SQLAlchemy Core only."""
+
+import secrets
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+METADATA = sa.MetaData()
+
+APPROVALS = sa.Table(
+    "approvals",
+    METADATA,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("key", sa.String(64), nullable=False, index=True),
+    sa.Column("exchange_id", sa.String(64), nullable=False),
+    sa.Column("session_id", sa.String(128), nullable=False),
+    sa.Column("issuer", sa.String(512), nullable=False),
+    sa.Column("sub", sa.String(512), nullable=False),
+    sa.Column("person", sa.String(512), nullable=False),
+    sa.Column("model", sa.String(256), nullable=False),
+    sa.Column("repositories", sa.JSON, nullable=False),
+    sa.Column("approvers", sa.JSON, nullable=False),
+    sa.Column("reasons", sa.JSON, nullable=False),
+    sa.Column("scope", sa.String(16), nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False),
+    comment="Approval requests; no prompt text. Times are nanoseconds since the epoch.",
+)
+
+VERDICTS = sa.Table(
+    "verdicts",
+    METADATA,
+    sa.Column("approval_id", sa.ForeignKey("approvals.id"), primary_key=True),
+    sa.Column("person", sa.String(512), primary_key=True),
+    sa.Column("issuer", sa.String(512), nullable=False),
+    sa.Column("sub", sa.String(512), nullable=False),
+    sa.Column("groups", sa.JSON, nullable=False),
+    sa.Column("verdict", sa.String(8), nullable=False),
+    sa.Column("comment", sa.String(1000), nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    comment="One per person and approval, with the approver's groups at that time.",
+)
+
+KEYS = sa.Table(
+    "keys",
+    METADATA,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+    comment="Random keys that all workers share.",
+)
+
+
+def open_state(url: str) -> sa.Engine:
+    """Return an engine on the state database."""
+    engine = sa.create_engine(url)
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _tune_sqlite)
+    return engine
+
+
+def create_state(url: str) -> None:
+    """Make the tables that are missing; once, before the processes that share them start."""
+    engine = open_state(url)
+    METADATA.create_all(engine)
+    engine.dispose()
+
+
+def shared_key(engine: sa.Engine, name: str) -> bytes:
+    """Return the key `name`, made by whoever asks first."""
+    query = sa.select(KEYS.c.value).where(KEYS.c.name == name)
+    with engine.connect() as connection:
+        found = connection.execute(query).scalar()
+    if found is not None:
+        return bytes(found)
+    try:
+        with engine.begin() as connection:
+            connection.execute(sa.insert(KEYS).values(name=name, value=secrets.token_bytes(32)))
+    except IntegrityError:
+        pass  # Another process was first; its key is the one.
+    with engine.connect() as connection:
+        return bytes(connection.execute(query).scalar_one())
+
+
+def _tune_sqlite(connection: sa.engine.interfaces.DBAPIConnection, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA busy_timeout=5000")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()

@@ -1,0 +1,106 @@
+"""The tables that a bundle carries for the gateway: masks and signals, compiled; pure."""
+
+from typing import Annotated
+
+import msgspec
+import re2
+
+from gateway.domain import Fact, Signal, Strict
+from gateway.masking.rules import BadRule, MaskTable, Rule, compile_rules
+
+MAX_CAPTURES = 8
+MAX_CAPTURE_CHARS = 256
+
+
+class SignalSpec(Strict, frozen=True, kw_only=True):
+    """A named pattern that is looked for in the whole prompt."""
+
+    title: str
+    pattern: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+    captures: bool = False
+    """Whether the first group's matches are facts for policies."""
+    alphabet: str = ""
+    """The characters a capture may consist of."""
+
+
+class _Tables(Strict, frozen=True, kw_only=True):
+    masks: MaskTable
+    signals: dict[str, SignalSpec]
+
+
+class _Bundle(Fact, frozen=True, kw_only=True):
+    revision: str
+
+
+class Provenance(Fact, frozen=True, kw_only=True):
+    """What OPA says of the bundle that answered."""
+
+    bundles: dict[str, _Bundle] = {}
+
+    @property
+    def revision(self) -> str:
+        """The revision of the gateway's bundle; empty if none is active."""
+        bundle = self.bundles.get("gateway")
+        return bundle.revision if bundle else ""
+
+
+class _Reply(Fact, frozen=True, kw_only=True):
+    result: _Tables
+    provenance: Provenance
+
+
+class Tables:
+    """Compiled tables of one revision."""
+
+    def __init__(self, revision: str, masks: MaskTable, signals: dict[str, SignalSpec]) -> None:
+        self.revision = revision
+        self.masks: dict[str, Rule] = compile_rules(masks)
+        self._signals = {name: _compile_signal(name, spec) for name, spec in signals.items()}
+
+    def find_signals(self, prompt: str) -> dict[str, Signal]:
+        """Return the signals that occur in a prompt, with their captures."""
+        found = {}
+        for name, (pattern, alphabet) in self._signals.items():
+            signal = _find(pattern, alphabet, prompt)
+            if signal.count:
+                found[name] = signal
+        return found
+
+
+def read_tables(reply: bytes) -> Tables:
+    """Compile the tables in OPA's reply.
+
+    Raises:
+        msgspec.MsgspecError: the reply is not of the declared form.
+        BadRule: a pattern does not compile.
+    """
+    decoded = msgspec.json.decode(reply, type=_Reply)
+    if not decoded.provenance.revision:
+        raise BadRule("no bundle with a revision is active")
+    return Tables(decoded.provenance.revision, decoded.result.masks, decoded.result.signals)
+
+
+def _compile_signal(name: str, spec: SignalSpec) -> tuple["re2._Regexp", "re2._Regexp | None"]:
+    try:
+        pattern = re2.compile(spec.pattern)
+        alphabet = re2.compile(f"{spec.alphabet}+") if spec.captures else None
+    except re2.error as e:
+        raise BadRule(f"signal {name}: the pattern is not RE2: {e}") from e
+    if spec.captures and (pattern.groups < 1 or not spec.alphabet):
+        raise BadRule(f"signal {name}: captures need a group and an alphabet")
+    return pattern, alphabet
+
+
+def _find(pattern: "re2._Regexp", alphabet: "re2._Regexp | None", prompt: str) -> Signal:
+    if alphabet is None:
+        return Signal(count=1 if pattern.search(prompt) else 0)
+    captures: dict[str, None] = {}
+    count = 0
+    for match in pattern.finditer(prompt):
+        count += 1
+        capture = match.group(1) or ""
+        if len(capture) <= MAX_CAPTURE_CHARS and alphabet.fullmatch(capture):
+            captures[capture] = None
+        if len(captures) == MAX_CAPTURES:
+            break
+    return Signal(count=count, captures=tuple(captures))

@@ -1,0 +1,190 @@
+"""The configured Claude servers: sends a call with the endpoint's own credential, streams its answer.
+
+The caller's credentials and this gateway's own headers never go along; everything else does,
+unchanged and in order.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+
+import aiohttp
+from yarl import URL
+
+from gateway.domain import Failure, Fact, Route
+from gateway.ports import CallerGone, Headers
+
+_PATHS = {
+    Route.MESSAGES: ("POST", "/v1/messages"),
+    Route.COUNT_TOKENS: ("POST", "/v1/messages/count_tokens"),
+    Route.MODELS: ("GET", "/v1/models"),
+}
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_NOT_FORWARDED = _HOP_BY_HOP | {
+    "accept-encoding",
+    "authorization",
+    "content-length",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "x-api-key",
+    "x-forwarded-for",
+    "x-real-ip",
+}
+_NOT_RETURNED = _HOP_BY_HOP | {"content-length", "set-cookie"}
+_OWN_PREFIX = "x-countersign-"
+
+
+class Endpoint(Fact, frozen=True, kw_only=True):
+    """A Claude server inside the company."""
+
+    name: str
+    base_url: str
+    credential: str
+    """Sent as `x-api-key`."""
+
+
+class UpstreamAnswer:
+    """An answer under way."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers: Headers = [
+            (name, value)
+            for name, value in response.headers.items()
+            if name.lower() not in _NOT_RETURNED
+        ]
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives; raises `Failure` if it breaks off."""
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as e:
+            raise Failure(
+                "upstream_broke_off", "The Claude server broke off its answer.", status=502
+            ) from e
+
+    def cancel(self) -> None:
+        """Close the connection, unless the answer was read to its end."""
+        self._response.close()
+
+
+class Upstreams:
+    """All endpoints over one pool of connections."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        endpoints: Mapping[str, Endpoint],
+        *,
+        answer_timeout_s: float,
+    ) -> None:
+        self._session = session
+        self._endpoints = endpoints
+        self._answer_timeout_s = answer_timeout_s
+        self.endpoints = tuple(endpoints)
+
+    async def forward(
+        self,
+        endpoint: str,
+        route: Route,
+        query: str,
+        headers: Headers,
+        body: bytes,
+        gone: "asyncio.Future[None]",
+    ) -> UpstreamAnswer:
+        """Send a call and return its answer once status and headers are there.
+
+        Raises:
+            Failure: the server can't be reached, is too slow, or answers what can't be passed on.
+            CallerGone: `gone` was done first; the call is cancelled.
+        """
+        target = self._endpoints[endpoint]
+        method, path = _PATHS[route]
+        url = URL(f"{target.base_url}{path}{'?' if query else ''}{query}", encoded=True)
+        call = asyncio.ensure_future(
+            self._session.request(
+                method,
+                url,
+                data=body or None,
+                headers=_forwarded(headers, target.credential),
+                allow_redirects=False,
+                skip_auto_headers=("user-agent", "accept", "content-type"),
+            )
+        )
+        try:
+            async with asyncio.timeout(self._answer_timeout_s):
+                await asyncio.wait((call, gone), return_when=asyncio.FIRST_COMPLETED)
+                if not call.done():
+                    raise CallerGone
+                response = call.result()
+        except TimeoutError as e:
+            raise _unreachable(f"did not answer within {self._answer_timeout_s:.0f} s") from e
+        except (aiohttp.ClientError, OSError) as e:
+            raise _unreachable("can't be reached") from e
+        finally:
+            if not call.done():
+                call.cancel()
+                with suppress(asyncio.CancelledError, aiohttp.ClientError, OSError):
+                    await call
+        return _checked(response)
+
+
+def _checked(response: aiohttp.ClientResponse) -> UpstreamAnswer:
+    encoding = response.headers.get("content-encoding", "identity")
+    if response.status == 401:
+        response.close()
+        raise Failure(
+            "upstream_credential",
+            "The Claude server refused the gateway's own credential; tell the gateway's operators.",
+            status=502,
+        )
+    if encoding.lower() != "identity":
+        response.close()
+        raise _unreachable(f"answered in an encoding that was not asked for ({encoding[:32]})")
+    return UpstreamAnswer(response)
+
+
+def _forwarded(headers: Headers, credential: str) -> list[tuple[str, str]]:
+    """Return the caller's headers as the Claude server may see them."""
+    named = {
+        v.strip().lower() for n, v in headers if n.lower() == "connection" for v in v.split(",")
+    }
+    kept = [
+        (name, value)
+        for name, value in headers
+        if (lower := name.lower()) not in _NOT_FORWARDED
+        and lower not in named
+        and not lower.startswith(_OWN_PREFIX)
+    ]
+    return [*kept, ("accept-encoding", "identity"), ("x-api-key", credential)]
+
+
+def _unreachable(why: str) -> Failure:
+    return Failure("upstream_unavailable", f"The Claude server {why}.", status=502)
+
+
+def make_session() -> aiohttp.ClientSession:
+    """Return the pool of connections to Claude servers; answers may take as long as they take."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=None),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=256 * 1024,
+    )

@@ -1,0 +1,270 @@
+"""The recorder: every ended exchange and every event of the journals into the tables, exactly once.
+
+A table's cursors travel in the transaction of its rows. After anything unexpected all memory is
+dropped, the cursors are read again and the rest is rebuilt from the journals; a table skips what
+its cursor says it has. One recorder per set of journals; several may share the tables.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event as StopEvent
+from typing import NamedTuple
+
+import pyarrow as pa
+from pyiceberg.table import Table
+from sqlalchemy.exc import SQLAlchemyError
+
+from lake.catalog import Lake
+from lake.cursors import NOTHING, Cursors, advanced, read_cursors, write_cursors
+from lake.intake import COMMIT_ORDER, LAST_TABLE, Intake
+from lake.rows import Row, Texts
+from lake.sources import JournalReader, Writer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecorderSettings:
+    """Bounds of the recorder."""
+
+    commit_every_s: float = 15.0
+    """Longest wait of a row for its batch; a row must be in the tables within 30 s."""
+    batch_bytes: int = 64 * 1024 * 1024
+    """A batch this large is committed at once: it is held in memory, and again as Arrow."""
+    batch_rows: int = 20_000
+    read_bytes: int = 8 * 1024 * 1024
+    """What one step reads of all journals together."""
+    most_snapshots: int = 40
+    """Live snapshots beyond which the oldest are expired: each makes every commit slower."""
+    kept_snapshots: int = 20
+    event_retention_class: str = "events"
+    poll_s: float = 0.25
+    """Pause when there is nothing new; a row must be visible within a second."""
+    longest_back_off_s: float = 30.0
+
+
+class StepResult(NamedTuple):
+    """What a step did."""
+
+    records: int
+    bytes: int
+    committed_rows: int
+    interrupted: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecorderState:
+    """How far behind the recorder is; replaced as a whole, so any thread may read it."""
+
+    journals: int = 0
+    open_exchanges: int = 0
+    open_bytes: int = 0
+    waiting_rows: int = 0
+    """Rows read and not yet committed."""
+    waiting_bytes: int = 0
+    unread_bytes: int = 0
+    corrupt_journals: tuple[str, ...] = ()
+    last_commit_ns: int | None = None
+    failures: int = 0
+    """Steps that failed since one succeeded."""
+
+
+class CursorMovedError(Exception):
+    """Another committed from our journals, or an unknown outcome turned out to be a commit."""
+
+
+class Recorder:
+    """Tails all journals of a host into the tables."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        reader: JournalReader,
+        writer: Writer,
+        texts: Texts,
+        settings: RecorderSettings,
+    ) -> None:
+        self._lake = lake
+        self._reader = reader
+        self._writer = writer
+        self._texts = texts
+        self._settings = settings
+        self._intake: Intake | None = None
+        self._cursors: dict[str, Cursors] = {}
+        self._batch_since_ns: int | None = None
+        self._is_tidy = False
+        self._interrupted: set[str] = set()
+        self._let_go: set[str] = set()
+        self._reported: set[str] = set()
+        self.state = RecorderState()
+
+    def step(self, now_ns: int, *, flush: bool = False) -> StepResult:
+        """Read a part, and commit if a batch is due; raises whatever stopped it.
+
+        Args:
+            now_ns: Nanoseconds since the epoch.
+            flush: Commit whatever is ready, due or not.
+        """
+        with self._forgetting_on_failure():
+            intake = self._intake or self._load()
+            read = intake.read(self._settings.read_bytes)
+            self._report(intake)
+            interrupted = self._interrupt(intake, now_ns)
+            committed = 0
+            if self._is_due(intake, now_ns) or (flush and intake.batch.row_count):
+                committed = self._commit(intake, now_ns)
+            elif self._is_tidying_due(intake):
+                self._tidy(intake)
+            self._renew_state(intake)
+        return StepResult(read.records, read.bytes, committed, interrupted)
+
+    def run(self, stop: StopEvent, now_ns: Callable[[], int]) -> None:
+        """Step until stopped, then commit what is ready; outlives every failure."""
+        while not stop.is_set():
+            result = self._try_step(now_ns(), flush=False)
+            if result is None:
+                stop.wait(self._back_off_s())
+            elif not result.records:
+                stop.wait(self._settings.poll_s)
+        self._try_step(now_ns(), flush=True)
+
+    def _try_step(self, now_ns: int, *, flush: bool) -> StepResult | None:
+        try:
+            return self.step(now_ns, flush=flush)
+        except Exception as e:  # noqa: BLE001 - catalogs and stores raise anything; nothing is lost
+            logger.error(  # noqa: TRY400 - a trace or an Arrow message could quote content
+                "step_failed failures=%d retry_s=%.2f error=%s message=%r",
+                self.state.failures,
+                self._back_off_s(),
+                type(e).__name__,
+                str(e) if isinstance(e, OSError | SQLAlchemyError | CursorMovedError) else "",
+            )
+            return None
+
+    def _back_off_s(self) -> float:
+        doubled = self._settings.poll_s * 2.0 ** min(self.state.failures, 16)
+        return min(doubled, self._settings.longest_back_off_s)
+
+    @contextmanager
+    def _forgetting_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._intake, self._batch_since_ns = None, None
+            failures = self.state.failures + 1
+            self.state = RecorderState(last_commit_ns=self.state.last_commit_ns, failures=failures)
+            raise
+
+    def _load(self) -> Intake:
+        self._cursors = {t: read_cursors(self._lake.load(t).properties) for t in COMMIT_ORDER}
+        self._intake = Intake(
+            self._reader, self._texts, self._cursors, self._settings.event_retention_class
+        )
+        self._is_tidy = False
+        return self._intake
+
+    def _interrupt(self, intake: Intake, now_ns: int) -> int:
+        """Write the closings that dead writers owe; they are read back like any other."""
+        for journal, position in intake.abandon_stalled().items():
+            logger.error("closing_unmatched journal=%s position=%s", journal, position)
+        owed = [
+            exchange
+            for exchange in intake.orphans()
+            if exchange.opening.exchange_id not in self._interrupted
+        ]
+        for exchange in owed:
+            self._writer.append(exchange.interrupted(now_ns))
+            self._interrupted.add(exchange.opening.exchange_id)
+        return len(owed)
+
+    def _is_due(self, intake: Intake, now_ns: int) -> bool:
+        batch, settings = intake.batch, self._settings
+        if not batch.row_count:
+            return False
+        if self._batch_since_ns is None:
+            self._batch_since_ns = now_ns
+        age_s = abs(now_ns - self._batch_since_ns) / 1e9  # a clock set back must not stop commits
+        return (
+            age_s >= settings.commit_every_s
+            or batch.row_count >= settings.batch_rows
+            or batch.byte_count >= settings.batch_bytes
+        )
+
+    def _commit(self, intake: Intake, now_ns: int) -> int:
+        batch, cursors = intake.batch, intake.cursors()
+        for table in COMMIT_ORDER:
+            if batch.rows[table] or table == LAST_TABLE:
+                self._commit_table(table, batch.rows[table], cursors)
+        intake.take_batch()
+        self._batch_since_ns, self._is_tidy = None, False
+        self.state = RecorderState(last_commit_ns=now_ns)
+        logger.info("batch_committed rows=%d bytes=%d", batch.row_count, batch.byte_count)
+        return batch.row_count
+
+    def _commit_table(self, name: str, rows: list[Row], cursors: Cursors) -> None:
+        table = self._load_unmoved(name, cursors)
+        moved = advanced(cursors, self._cursors[name])
+        self._lake.commit(table, self._arrow(name, rows), write_cursors(moved))
+        self._cursors[name] = self._cursors[name] | moved
+
+    def _load_unmoved(self, name: str, journals: Iterable[str]) -> Table:
+        """Return the table as it is now; our cursors must be where this recorder left them."""
+        table = self._lake.load(name)
+        present, expected = read_cursors(table.properties), self._cursors[name]
+        if any(present.get(j, NOTHING) != expected.get(j, NOTHING) for j in journals):
+            raise CursorMovedError(f"a cursor of table {name} is not where this recorder left it")
+        return table
+
+    def _arrow(self, name: str, rows: list[Row]) -> pa.Table | None:
+        if not rows:
+            return None
+        schema = self._lake.arrow_schema(name)
+        columns = {column: [row.get(column) for row in rows] for column in schema.names}
+        return pa.Table.from_pydict(columns, schema=schema)
+
+    def _tidy(self, intake: Intake) -> None:
+        """Expire snapshots; let go of segments that the tables, asked again, are past."""
+        for table in COMMIT_ORDER:
+            if (
+                len(self._load_unmoved(table, intake.positions).snapshots())
+                > self._settings.most_snapshots
+            ):
+                gone = self._lake.expire(table, self._settings.kept_snapshots)
+                logger.info("snapshots_expired table=%s count=%d", table, gone)
+        passed = self._cursors[LAST_TABLE]
+        for journal in intake.journals:
+            if intake.is_finished(journal):
+                self._reader.discard_journal(journal)
+                self._let_go.add(journal)
+            elif journal in passed:
+                self._reader.discard(journal, passed[journal].open)
+        self._is_tidy = True
+
+    def _is_tidying_due(self, intake: Intake) -> bool:
+        finished = {journal for journal in intake.dead if intake.is_finished(journal)}
+        return not self._is_tidy or not finished <= self._let_go
+
+    def _report(self, intake: Intake) -> None:
+        for journal, position in intake.corrupt.items():
+            if journal in self._reported:
+                continue
+            logger.error("journal_corrupt journal=%s position=%s", journal, position)
+            self._reported.add(journal)
+
+    def _renew_state(self, intake: Intake) -> None:
+        self.state = RecorderState(
+            journals=len(intake.journals),
+            open_exchanges=len(intake.open),
+            open_bytes=intake.open.held_bytes,
+            waiting_rows=intake.batch.row_count,
+            waiting_bytes=intake.batch.byte_count,
+            unread_bytes=sum(
+                self._reader.unread_bytes(journal, intake.positions[journal])
+                for journal in intake.journals
+                if journal not in self._let_go
+            ),
+            corrupt_journals=tuple(sorted(intake.corrupt)),
+            last_commit_ns=self.state.last_commit_ns,
+        )

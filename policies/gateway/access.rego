@@ -1,0 +1,82 @@
+# METADATA
+# title: Access
+# description: Who may see sessions and approvals, and who may decide. What is not named is denied.
+# schemas:
+#   - input: schema.access
+package gateway.access
+
+import data.gateway.approval
+import data.gateway.grants
+
+# METADATA
+# title: The answer
+# entrypoint: true
+main := {"schema": 1, "allow": count(_deny) == 0, "deny": _deny}
+
+# METADATA
+# title: Not an act that anyone may do
+# custom:
+#   code: access.unknown_action
+#   message: There is no such action.
+_deny contains rego.metadata.rule().custom if not _known
+
+# METADATA
+# title: Not the caller's own sessions
+# custom:
+#   code: sessions.not_granted
+#   message: You may see your own sessions only.
+_deny contains rego.metadata.rule().custom if {
+	input.action in {"sessions.list", "sessions.read"}
+	not _own
+	not _granted
+}
+
+# METADATA
+# title: Not the caller's own approvals
+# custom:
+#   code: approvals.not_granted
+#   message: You may see your own approvals only.
+_deny contains rego.metadata.rule().custom if {
+	input.action == "approvals.list"
+	not _own
+	not _granted
+}
+
+# METADATA
+# title: Not one of the approvers
+# custom:
+#   code: approvals.not_an_approver
+#   message: None of your groups may decide about this request.
+_deny contains rego.metadata.rule().custom if {
+	input.action == "approvals.decide"
+	not _approver
+}
+
+# METADATA
+# title: The caller's own request
+# custom:
+#   code: approvals.own_request
+#   message: Nobody decides about their own request.
+_deny contains rego.metadata.rule().custom if {
+	input.action == "approvals.decide"
+	not _someone_else
+}
+
+_known if input.action in {"sessions.list", "sessions.read", "approvals.list", "approvals.decide"}
+
+_approver if approval.is_approver(input.principal, input.approvers)
+
+_someone_else if approval.is_someone_else(input.principal, input.resource.owner_person)
+
+_granted if grants.allow(input.principal.groups, "access", input.action)
+
+_own if {
+	input.action in {"sessions.list", "approvals.list"}
+	input.resource.scope == "own"
+}
+
+_own if {
+	input.action == "sessions.read"
+	input.resource.owner_issuer == input.principal.issuer
+	input.resource.owner_sub == input.principal.sub
+}

@@ -1,0 +1,78 @@
+# METADATA
+# title: The decision
+# description: >-
+#   Answers the gateway's one question about a model request. Only merges what the org and the
+#   principal's teams say. Every field of the answer is total, and every doubt is a deny.
+# schemas:
+#   - input: schema.input
+package gateway.decision
+
+import data.gateway.approval
+import data.gateway.config
+import data.gateway.org
+import data.gateway.recording
+import data.gateway.settings
+
+# METADATA
+# title: The answer
+# description: Allow means forward now; hold is an approval not yet satisfied, and no deny.
+# entrypoint: true
+main := {
+	"schema": 1,
+	"allow": _allow,
+	"deny": _deny,
+	"status": _status,
+	"endpoint": _endpoint,
+	"approval": approval.obligation,
+	"recording": recording.obligation,
+	"masking": {"request": [], "record": [], "response": _masked_in_response, "echo": "refuse"},
+	"limits": {},
+}
+
+default _allow := false
+
+_allow if {
+	count(_deny) == 0
+	not approval.unsatisfied
+}
+
+# METADATA
+# title: The signals were read with the patterns of another bundle
+# description: Stands alone, so that the gateway knows to load the tables and to ask again.
+# custom:
+#   code: signals.stale
+#   message: The policy has just changed. Send the request again.
+_deny := {rego.metadata.rule().custom} if not _signals_current
+
+_deny := ((org.deny | approval.deny) | _team_deny) | _endpoint_deny if _signals_current
+
+_signals_current if input.signals_revision == data.system.bundles.gateway.manifest.revision
+
+_team_deny contains reason if {
+	some team in settings.teams
+	some reason in data.gateway.teams[team].deny
+}
+
+# METADATA
+# title: The endpoint for this request is not there
+# custom:
+#   code: endpoint.unavailable
+#   message: No endpoint that may serve this request is available.
+_endpoint_deny contains rego.metadata.rule().custom if _endpoint == ""
+
+default _endpoint := ""
+
+_endpoint := _preferred_endpoint if _preferred_endpoint in input.endpoints
+
+_preferred_endpoint := object.get(config.endpoints, input.request.model, settings.effective.endpoint)
+
+default _status := 403
+
+# METADATA
+# title: Claude Code shows the sentence of a refusal with this status only
+_status := 400 if input.request.client.name == "claude-cli"
+
+_masked_in_response := org.masking | {name |
+	some team in settings.teams
+	some name in data.gateway.teams[team].masking
+}

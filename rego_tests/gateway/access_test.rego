@@ -1,0 +1,161 @@
+package gateway.access_test
+
+import data.gateway.access
+
+_ann := {
+	"issuer": "https://idp.acme.test",
+	"sub": "u-ann",
+	"person": "ann",
+	"kind": "user",
+	"groups": ["eng"],
+	"claims": {},
+	"token_age_s": 60,
+}
+
+_auditor := object.union(_ann, {"groups": ["auditors"]})
+
+_lead := object.union(_ann, {"groups": ["shop-leads"]})
+
+_own := {
+	"kind": "session",
+	"id": "s-1",
+	"owner_issuer": "https://idp.acme.test",
+	"owner_sub": "u-ann",
+	"owner_person": "ann",
+}
+
+_bobs := {
+	"kind": "session",
+	"id": "s-2",
+	"owner_issuer": "https://idp.acme.test",
+	"owner_sub": "u-bob",
+	"owner_person": "bob",
+}
+
+_elsewhere := object.union(_own, {"owner_issuer": "https://other.test"})
+
+_cases := {
+	"anyone lists their own sessions": {
+		"principal": _ann, "action": "sessions.list",
+		"resource": {"kind": "sessions", "scope": "own"},
+		"deny": set(),
+	},
+	"not all sessions": {
+		"principal": _ann, "action": "sessions.list",
+		"resource": {"kind": "sessions", "scope": "all"},
+		"deny": {"sessions.not_granted"},
+	},
+	"a list without a scope": {
+		"principal": _ann, "action": "sessions.list",
+		"resource": {"kind": "sessions"},
+		"deny": {"sessions.not_granted"},
+	},
+	"auditors list all sessions": {
+		"principal": _auditor, "action": "sessions.list",
+		"resource": {"kind": "sessions", "scope": "all"},
+		"deny": set(),
+	},
+	"anyone reads their own session": {
+		"principal": _ann, "action": "sessions.read",
+		"resource": _own,
+		"deny": set(),
+	},
+	"not another's session": {
+		"principal": _ann, "action": "sessions.read",
+		"resource": _bobs,
+		"deny": {"sessions.not_granted"},
+	},
+	"not the same subject of another issuer": {
+		"principal": _ann, "action": "sessions.read",
+		"resource": _elsewhere,
+		"deny": {"sessions.not_granted"},
+	},
+	"own scope does not read": {
+		"principal": _ann, "action": "sessions.read",
+		"resource": object.union(_bobs, {"scope": "own"}),
+		"deny": {"sessions.not_granted"},
+	},
+	"auditors read every session": {
+		"principal": _auditor, "action": "sessions.read",
+		"resource": _bobs,
+		"deny": set(),
+	},
+	"anyone lists their own approvals": {
+		"principal": _ann, "action": "approvals.list",
+		"resource": {"kind": "approvals", "scope": "own"},
+		"deny": set(),
+	},
+	"not all approvals": {
+		"principal": _ann, "action": "approvals.list",
+		"resource": {"kind": "approvals", "scope": "all"},
+		"deny": {"approvals.not_granted"},
+	},
+	"approvers list all approvals": {
+		"principal": _lead, "action": "approvals.list",
+		"resource": {"kind": "approvals", "scope": "all"},
+		"deny": set(),
+	},
+	"approvers decide about others": {
+		"principal": _lead, "action": "approvals.decide",
+		"resource": _bobs,
+		"deny": set(),
+	},
+	"nobody decides their own": {
+		"principal": _lead, "action": "approvals.decide",
+		"resource": _own,
+		"deny": {"approvals.own_request"},
+	},
+	"nor where the owner is not known": {
+		"principal": _lead, "action": "approvals.decide",
+		"resource": {"kind": "approval", "owner_person": ""},
+		"deny": {"approvals.own_request"},
+	},
+	"auditors do not decide": {
+		"principal": _auditor, "action": "approvals.decide",
+		"resource": _bobs,
+		"deny": {"approvals.not_an_approver"},
+	},
+	"other acts are not known": {
+		"principal": _auditor, "action": "sessions.erase",
+		"resource": _bobs,
+		"deny": {"access.unknown_action"},
+	},
+}
+
+_codes(question) := {reason.code | some reason in denied} if {
+	denied := access.main.deny with input as question
+}
+
+test_access[name] if {
+	some name, tc in _cases
+	question := object.union(
+		object.remove(tc, ["deny"]),
+		{"schema": 1, "now": "2026-01-05T10:00:00Z", "approvers": ["shop-leads"]},
+	)
+	_codes(question) == tc.deny
+	expected := count(tc.deny) == 0
+	access.main.allow == expected with input as question
+}
+
+test_an_empty_question_is_denied if {
+	_codes({}) == {"access.unknown_action"}
+	access.main.allow == false with input as {}
+}
+
+test_a_missing_fact_is_denied[path] if {
+	some path in {
+		"principal", "principal/person", "principal/groups",
+		"action", "resource", "resource/owner_person", "approvers",
+	}
+	question := {"principal": _lead, "action": "approvals.decide", "resource": _bobs, "approvers": ["shop-leads"]}
+	access.main.allow with input as question
+	access.main.allow == false with input as json.remove(question, [path])
+}
+
+test_the_answer_has_code_and_sentence if {
+	access.main == {
+		"schema": 1,
+		"allow": false,
+		"deny": {{"code": "access.unknown_action", "message": "There is no such action."}},
+	} with input as {"action": "sessions.erase"}
+}
