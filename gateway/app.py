@@ -35,7 +35,7 @@ from gateway.exchange import format_time
 from gateway.gate import Gate
 from gateway.identity.jwks import KeySource
 from gateway.identity.oidc import Issuer, TokenIdentity
-from gateway.journal import Journal, open_journal
+from gateway.journal import open_journal
 from gateway.opa import OpaClient, Policy
 from gateway.proxy import ProxyServer
 from gateway.state import open_state
@@ -259,9 +259,9 @@ async def _flushing(strangers: Strangers) -> AsyncIterator[None]:
 
 async def run_console(settings: Settings, ready: Callable[[], None]) -> None:
     """The control plane's API."""
-    from gateway.console.api import Console  # noqa: PLC0415 - the data plane never loads the lake
-    from lake.catalog import open_lake  # noqa: PLC0415
-    from lake.read import LakeReader  # noqa: PLC0415
+    from gateway.console.api import Console  # the data plane never loads the lake
+    from lake.catalog import open_lake
+    from lake.read import LakeReader
 
     engine = open_state(settings.state_url)
     async with (
@@ -312,6 +312,6 @@ async def run_demo(settings: Settings, ready: Callable[[], None]) -> None:
 
 def run_recorder(settings: Settings, ready: Callable[[], None]) -> None:
     """The recorder: tails this host's journals into the Iceberg tables."""
-    from gateway.recording import record_for_ever  # noqa: PLC0415 - as above
+    from gateway.recording import record_for_ever
 
     record_for_ever(settings, ready, new_id, time.time_ns)

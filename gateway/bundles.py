@@ -23,6 +23,7 @@ from gateway.tables import SignalSpec, Tables
 WATCH_EVERY_S = 1.0
 MAX_STATUS_BYTES = 1024 * 1024
 """OPA's status reports carry its metrics: about 60 KB."""
+_REGO_ERROR = re.compile(r"[^\s:]+\.rego:\d+: .*?(?= [^\s:]+\.rego:\d+: |$)")
 _LONG_POLL = re.compile(r"wait=(\d{1,3})")
 _MEDIA_TYPE = "application/vnd.openpolicyagent.bundles"
 
@@ -35,7 +36,7 @@ class _BundleStatus(Fact, frozen=True, kw_only=True):
 
 
 class _Status(Fact, frozen=True, kw_only=True):
-    bundles: dict[str, _BundleStatus] = {}
+    bundles: dict[str, _BundleStatus] = msgspec.field(default_factory=dict)
 
 
 class BadPolicy(Exception):
@@ -114,10 +115,10 @@ def check_tables(bundle: Bundle) -> None:
 
 
 def _first_error(output: bytes, policies: Path) -> str:
-    """Return OPA's first complaint, with the path as the author knows it."""
-    lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if ".rego:" in line] or lines or ["opa build failed"]
-    return f"{policies}/{errors[0]}" if ".rego:" in errors[0] else errors[0]
+    """Return OPA's first complaint in one line, with the path as the author knows it."""
+    text = " ".join(output.decode(errors="replace").split())
+    found = _REGO_ERROR.search(text)
+    return f"{policies}/{found[0]}" if found else text or "opa build failed"
 
 
 def _git(folder: Path, *args: str) -> str | None:
@@ -162,7 +163,7 @@ class Relay:
             try:
                 self._bundle = await asyncio.to_thread(build_bundle, self._opa, self._policies)
             except (BadPolicy, OSError, subprocess.TimeoutExpired) as e:
-                _log.error("bundle_rejected error=%s", e)  # noqa: TRY400 - one line for the author
+                _log.error("bundle_rejected error=%s", e)
                 continue
             _log.warning("bundle_built revision=%s", self._bundle.revision)
             self._changed.set()

@@ -1,5 +1,6 @@
-"""Facts into the decision input, OPA's answer into a decision; pure. Anything odd is a failure,
-and a failure never opens the way.
+"""Facts into the decision input, OPA's answer into a decision; pure.
+
+Anything odd is a failure, and a failure never opens the way.
 """
 
 import msgspec

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from gateway.domain import Failure
@@ -60,13 +61,19 @@ class Journal:
     def open(self) -> None:
         """Make the folder, take its lock and begin the first segment.
 
+        All under a hidden name first: a reader must never see a journal whose lock is not held.
+
         Raises:
             OSError: the folder can't be written.
         """
+        final = self._folder
+        self._folder = final.with_name(f".{final.name}")
         self._folder.mkdir(mode=0o700, parents=True)
         self._lock_fd = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._begin_segment()
+        self._folder = self._folder.rename(final)
+        _sync_folder(final.parent)
 
     def append(self, record: Record) -> None:
         """Write a record; when this returns, a crash of the process can't lose it.
@@ -101,7 +108,7 @@ class Journal:
                 loop = asyncio.get_running_loop()
                 covered = self._appended
                 self._sync = loop.run_in_executor(self._thread, _sync_and_close, os.dup(self._fd))
-                self._sync.add_done_callback(lambda done, n=covered: self._note_sync(done, n))
+                self._sync.add_done_callback(partial(self._note_sync, covered))
             await asyncio.wait([self._sync])
 
     def close(self) -> None:
@@ -113,7 +120,7 @@ class Journal:
                 os.close(fd)
         self._fd = self._lock_fd = -1
 
-    def _note_sync(self, done: "asyncio.Future[None]", covered: int) -> None:
+    def _note_sync(self, covered: int, done: "asyncio.Future[None]") -> None:
         self._sync = None
         error = done.exception() if not done.cancelled() else None
         if isinstance(error, OSError):
@@ -193,7 +200,8 @@ class JournalFolder:
         """Return the ids of all journals, oldest first (ids are ordered by time)."""
         if not self._root.is_dir():
             return ()
-        return sorted(path.name for path in self._root.iterdir() if (path / "lock").exists())
+        folders = (path for path in self._root.iterdir() if not path.name.startswith("."))
+        return sorted(path.name for path in folders if (path / "lock").exists())
 
     def read(
         self, journal_id: str, start: Position, limit_bytes: int

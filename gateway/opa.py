@@ -45,7 +45,7 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self.close()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self.is_open = False
         if self._answer and not self._answer.done():
             self._answer.set_exception(OpaUnavailable("OPA closed the connection"))

@@ -1,8 +1,7 @@
 """What the gate needs from the outside, as Protocols; each has one adapter and one fake."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.domain import (
     Approval,
@@ -18,6 +17,9 @@ from gateway.domain import (
 )
 from gateway.records import Record
 from gateway.tables import Tables
+
+if TYPE_CHECKING:
+    import asyncio
 
 Headers = Sequence[tuple[str, str]]
 

@@ -165,7 +165,7 @@ class ProxyServer(web.Server):
             await self._gate.run(caller)
         except CallerGone:
             pass
-        except Exception:  # the last resort: whatever it is, the caller gets no content of it
+        except Exception:  # noqa: BLE001 - the last resort: the caller gets no content of it
             _log.exception("handler_failed")
             return self._abort(request, caller)
         return caller.response or _nobody()

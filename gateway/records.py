@@ -134,6 +134,7 @@ class Closing(Fact, frozen=True, kw_only=True, tag="closing"):
     error_message: str = ""
     approval_id: ApprovalId | None = None
     first_byte_ns: int | None = None
+    """When the first byte of the body was released; since the epoch."""
     released_bytes: int = 0
     response_model: str = ""
     response_id: str = ""

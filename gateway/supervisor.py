@@ -1,4 +1,4 @@
-"""The embedded deployment: starts every process of `countersign up`, watches them, ends them in order.
+"""The embedded deployment: starts every process of `countersign up`, watches and ends them.
 
 Children die with their parent (Linux: parent-death signal). The parent has no threads and no event
 loop, so that it may fork.
@@ -111,9 +111,7 @@ class Supervisor:
         while not self._is_stopping:
             with suppress(InterruptedError):
                 time.sleep(0.2)
-            for child in self._children:
-                if child.exit_code is not None and not self._is_stopping:
-                    raise CannotStart(_obituary(child))
+            self._check_children()
 
     def stop(self) -> None:
         """End the children in the order of the flow: callers first, policy last."""
@@ -209,31 +207,33 @@ class Supervisor:
         until = time.monotonic() + START_S
         left = {connection: child for child, connection in waiting}
         while left and not self._is_stopping:
-            arrived = wait(list(left), timeout=0.2)
-            for connection in arrived:
-                if not isinstance(connection, Connection):
-                    continue
-                child = left.pop(connection)
-                try:
-                    error = connection.recv()
-                except EOFError as e:
-                    _join(child)
-                    raise CannotStart(_obituary(child)) from e
-                if error:
-                    raise CannotStart(f"{child.name}: {error}")
-            for child in self._children:
-                if child.exit_code is not None:
-                    raise CannotStart(_obituary(child))
+            for connection in wait(list(left), timeout=0.2):
+                if isinstance(connection, Connection):
+                    _hear(left.pop(connection), connection)
+            self._check_children()
             if time.monotonic() > until:
                 names = ", ".join(child.name for child in left.values())
-                raise CannotStart(f"not ready after {START_S:.0f} s: {names}; see {_logs(left)}")
+                logs = ", ".join(str(child.log) for child in left.values())
+                raise CannotStart(f"not ready after {START_S:.0f} s: {names}; see {logs}")
+
+    def _check_children(self) -> None:
+        for child in self._children:
+            if child.exit_code is not None and not self._is_stopping:
+                raise CannotStart(_obituary(child))
 
     def _note_stop(self, _number: int, _frame: FrameType | None) -> None:
         self._is_stopping = True
 
 
-def _logs(left: dict[Connection, _Child]) -> str:
-    return ", ".join(str(child.log) for child in left.values())
+def _hear(child: _Child, connection: Connection) -> None:
+    """Take what a child says: nothing when it is ready, else why it is not."""
+    try:
+        error = connection.recv()
+    except EOFError as e:
+        _join(child)
+        raise CannotStart(_obituary(child)) from e
+    if error:
+        raise CannotStart(f"{child.name}: {error}")
 
 
 def _obituary(child: _Child) -> str:
@@ -243,7 +243,8 @@ def _obituary(child: _Child) -> str:
     except OSError:
         lines = []
     said = f": {lines[-1][:300]}" if lines else ""
-    return f"{child.name} ended (exit {child.exit_code}), so everything was stopped{said} [{child.log}]"
+    ended = f"{child.name} ended (exit {child.exit_code}), so everything was stopped"
+    return f"{ended}{said} [{child.log}]"
 
 
 def _join(child: _Child) -> None:

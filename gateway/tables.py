@@ -35,7 +35,7 @@ class _Bundle(Fact, frozen=True, kw_only=True):
 class Provenance(Fact, frozen=True, kw_only=True):
     """What OPA says of the bundle that answered."""
 
-    bundles: dict[str, _Bundle] = {}
+    bundles: dict[str, _Bundle] = msgspec.field(default_factory=dict)
 
     @property
     def revision(self) -> str:

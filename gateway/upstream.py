@@ -1,4 +1,4 @@
-"""The configured Claude servers: sends a call with the endpoint's own credential, streams its answer.
+"""The configured Claude servers: a call goes out with the endpoint's own credential.
 
 The caller's credentials and this gateway's own headers never go along; everything else does,
 unchanged and in order.
@@ -11,7 +11,7 @@ from contextlib import suppress
 import aiohttp
 from yarl import URL
 
-from gateway.domain import Failure, Fact, Route
+from gateway.domain import Fact, Failure, Route
 from gateway.ports import CallerGone, Headers
 
 _PATHS = {

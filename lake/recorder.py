@@ -113,10 +113,10 @@ class Recorder:
             self._report(intake)
             interrupted = self._interrupt(intake, now_ns)
             committed = 0
+            if self._is_tidying_due(intake):
+                self._tidy(intake)
             if self._is_due(intake, now_ns) or (flush and intake.batch.row_count):
                 committed = self._commit(intake, now_ns)
-            elif self._is_tidying_due(intake):
-                self._tidy(intake)
             self._renew_state(intake)
         return StepResult(read.records, read.bytes, committed, interrupted)
 
@@ -162,7 +162,6 @@ class Recorder:
         self._intake = Intake(
             self._reader, self._texts, self._cursors, self._settings.event_retention_class
         )
-        self._is_tidy = False
         return self._intake
 
     def _interrupt(self, intake: Intake, now_ns: int) -> int:
@@ -225,7 +224,11 @@ class Recorder:
         return pa.Table.from_pydict(columns, schema=schema)
 
     def _tidy(self, intake: Intake) -> None:
-        """Expire snapshots; let go of segments that the tables, asked again, are past."""
+        """Let go of segments that the tables, asked again, are past; expire snapshots.
+
+        Tried once after each commit, so that a failure here never keeps rows from the tables.
+        """
+        self._is_tidy = True
         for table in COMMIT_ORDER:
             if (
                 len(self._load_unmoved(table, intake.positions).snapshots())
@@ -236,11 +239,10 @@ class Recorder:
         passed = self._cursors[LAST_TABLE]
         for journal in intake.journals:
             if intake.is_finished(journal):
-                self._reader.discard_journal(journal)
                 self._let_go.add(journal)
+                self._reader.discard_journal(journal)
             elif journal in passed:
                 self._reader.discard(journal, passed[journal].open)
-        self._is_tidy = True
 
     def _is_tidying_due(self, intake: Intake) -> bool:
         finished = {journal for journal in intake.dead if intake.is_finished(journal)}

@@ -1,4 +1,7 @@
-"""`countersign sql`: DuckDB over the live tables. Opens the store directly; its permissions guard it."""
+"""`countersign sql`: DuckDB over the live tables.
+
+Opens the store directly; the storage's permissions guard it.
+"""
 
 import json
 from pathlib import Path

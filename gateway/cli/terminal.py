@@ -1,4 +1,4 @@
-"""What commands share: the settings that are in force, complaints, and output that is safe to show."""
+"""What commands share: settings in force, complaints, output that is safe to show."""
 
 import re
 from pathlib import Path

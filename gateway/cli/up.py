@@ -152,9 +152,10 @@ def _show_demo(console: Console, settings: Settings, token: str) -> None:
   . {shown}
   curl -s $ANTHROPIC_BASE_URL/v1/messages -H "authorization: Bearer $ANTHROPIC_AUTH_TOKEN" \\
     -H 'content-type: application/json' -H 'anthropic-version: 2023-06-01' \\
-    -d '{{"model":"claude-sonnet-4-5","max_tokens":200,"messages":[{{"role":"user","content":"Hello"}}]}}'
+    -d '{{"model": "claude-sonnet-4-5", "max_tokens": 200,
+         "messages": [{{"role": "user", "content": "Hello"}}]}}'
   .venv/bin/countersign sessions list        [dim]# the record, within about 3 s[/]
-Claude Code and the SDKs need only ANTHROPIC_BASE_URL and ANTHROPIC_AUTH_TOKEN, both set by {shown}.
+Claude Code and the SDKs need only what {shown} sets.
 Another person: .venv/bin/countersign demo token --user ada --groups auditors
 """
     )

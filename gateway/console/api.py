@@ -17,8 +17,8 @@ from gateway.approvals import ApprovalRequest, ApprovalStore
 from gateway.decisions import describe_principal
 from gateway.domain import (
     AccessInput,
-    Failure,
     Fact,
+    Failure,
     GatewayError,
     Principal,
     Refusal,

@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 import jwt
@@ -28,7 +29,7 @@ class Issuer(Fact, frozen=True, kw_only=True):
     person_claim: str = ""
     kind: Literal["user", "service"] = "user"
     kind_claim: str = ""
-    claims: dict[str, str] = {}
+    claims: Mapping[str, str] = MappingProxyType({})
     """Claims that become facts: policy's name → claim in the token."""
     leeway_s: int = 30
 

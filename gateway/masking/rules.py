@@ -7,7 +7,7 @@ match can no longer begin here, has been found, or is undecided. Only the undeci
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
 import re2

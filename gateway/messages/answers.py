@@ -1,4 +1,4 @@
-"""What an answer says about itself: usage, stop reason, tools called; and its text for the record."""
+"""What an answer says about itself: usage, stop reason, tools called; and its text."""
 
 from typing import Any
 
@@ -42,6 +42,8 @@ class AnswerFacts:
                 self._read_usage(data)
             case "error":
                 self.read_error(data)
+            case _:
+                pass
 
     def read_message(self, message: dict[str, Any]) -> None:
         """Take in a whole message, or the error body in its place."""

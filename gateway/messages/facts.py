@@ -15,8 +15,19 @@ PATHS = {
 """The routes the gateway knows, by method and exact raw path."""
 
 _NO_TEXT = frozenset(
-    "type id tool_use_id signature data cache_control media_type role encrypted_content "
-    "encrypted_index file_id".split()
+    [
+        "type",
+        "id",
+        "tool_use_id",
+        "signature",
+        "data",
+        "cache_control",
+        "media_type",
+        "role",
+        "encrypted_content",
+        "encrypted_index",
+        "file_id",
+    ]
 )
 
 
@@ -39,7 +50,7 @@ class Facts(Fact, frozen=True, kw_only=True):
 
 
 def find_route(method: str, raw_path: str) -> Route:
-    """Return the route of a raw, still encoded path; anything else than an exact match is UNKNOWN."""
+    """Return the route of a raw, still encoded path; all but an exact match is UNKNOWN."""
     return PATHS.get((method, raw_path), Route.UNKNOWN)
 
 
@@ -89,7 +100,7 @@ def _strings(values: Iterator[Any]) -> Iterator[str]:
 
 
 def _host(server: Any) -> str:
-    """Return the host of an MCP server; what can't be read is given whole, so that no rule matches."""
+    """Return the host of an MCP server; an unreadable URL whole, so that no rule grants it."""
     url = server.get("url") if isinstance(server, dict) else None
     if not isinstance(url, str):
         return "unreadable"

@@ -1,0 +1,65 @@
+# Two commands: `make up` runs the demo, `make test` passes the tests. `make help` lists the rest.
+
+PYTHON ?= python3
+BIN := .venv/bin
+OPA := .tools/opa-1.22.2/opa
+SETUP := .venv/.set-up
+
+.DEFAULT_GOAL := help
+.PHONY: help up setup test lint policies unit e2e bench clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: setup ## Start everything with a demo issuer and a demo Claude
+	@$(BIN)/countersign up --demo
+
+setup: $(SETUP) $(OPA) ## Make the environment from the lock file and get the pinned OPA
+
+$(SETUP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name it with PYTHON=python3.x"; exit 1; }
+	@$(PYTHON) -m venv .venv \
+		|| { echo "$(PYTHON) can't make environments; install its venv module"; exit 1; }
+	@echo "Installing the locked packages (about a minute) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(OPA): $(SETUP)
+	@$(BIN)/python -m gateway.sidecar $@ && touch -h $@
+
+test: setup lint policies unit ## Lint, check and test everything that needs no other software
+
+lint: setup ## Format, lint, types and the one-way rule of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+policies: setup ## Check and test the policies
+	$(OPA) fmt --list --fail policies rego_tests
+	$(OPA) check --strict --schema policies/schemas policies rego_tests
+	$(OPA) inspect -a -f json policies | $(OPA) eval -I -d rego_tests/conventions.rego \
+		'data.conventions.violation[_]' --fail-defined --format pretty
+	$(OPA) test --ignore schemas policies rego_tests --coverage --threshold 100 > /dev/null \
+		|| $(OPA) test --ignore schemas policies rego_tests --verbose
+
+unit: setup ## Unit, property, contract and integration tests, and the evasions
+	$(BIN)/coverage run --parallel-mode -m pytest --ignore=tests/e2e
+	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=0 | tail -1
+
+e2e: setup ## Real clients through the whole product (needs npm and curl)
+	tests/e2e/install
+	$(BIN)/pytest tests/e2e
+
+bench: setup ## Measure against a bare pass-through; writes build/bench.json
+	$(BIN)/python tests/bench/run.py
+
+lock: ## Renew the lock file from pyproject.toml
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+		--extra dev --extra e2e pyproject.toml --output-file requirements.lock
+
+clean: ## Remove the environment, tools and demo data
+	rm -rf .venv .tools build var

@@ -1,0 +1,165 @@
+"""The journal on a real disk: order, rotation, torn tails, locks and failing writes."""
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.domain import Failure
+from gateway.journal import Journal, JournalFolder, open_journal
+from gateway.records import CorruptFrame, Event, Position
+
+START = Position(0, 0)
+
+
+def event(number: int, size: int = 0) -> Event:
+    return Event(event_id=str(number), at_ns=number, kind="test", message="x" * size)
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
+    async with open_journal(tmp_path, lambda: "j1") as opened:
+        yield opened
+
+
+def read_all(root: Path, journal_id: str = "j1", limit: int = 4096) -> list[Event]:
+    folder = JournalFolder(root)
+    records: list[Event] = []
+    position = START
+    while True:
+        frames, position = folder.read(journal_id, position, limit)
+        if not frames:
+            return records
+        records += [frame.record for _, _, frame in frames if isinstance(frame.record, Event)]
+
+
+async def test_what_was_appended_is_read_back_in_order(journal: Journal, tmp_path: Path) -> None:
+    written = [event(n) for n in range(50)]
+    for record in written:
+        journal.append(record)
+    assert read_all(tmp_path) == written
+
+
+async def test_a_frame_larger_than_the_limit_is_read_whole(
+    journal: Journal, tmp_path: Path
+) -> None:
+    written = [event(1, size=100_000), event(2)]
+    for record in written:
+        journal.append(record)
+    assert read_all(tmp_path, limit=1000) == written
+
+
+async def test_reading_crosses_segments_and_discard_keeps_what_is_not_passed(
+    tmp_path: Path,
+) -> None:
+    journal = Journal(tmp_path, "j1", segment_bytes=500)
+    journal.open()
+    written = [event(n) for n in range(20)]
+    for record in written:
+        journal.append(record)
+    assert read_all(tmp_path) == written
+    folder = JournalFolder(tmp_path)
+    assert folder.unread_bytes("j1", START) > folder.unread_bytes("j1", Position(3, 0)) > 0
+    folder.discard("j1", Position(3, 0))
+    (first, _, frame), *_ = folder.read("j1", START, 4096)[0]
+    assert (first, frame.sequence > 0) == (Position(3, 0), True)
+    journal.close()
+
+
+async def test_a_torn_tail_is_not_read(journal: Journal, tmp_path: Path) -> None:
+    journal.append(event(1))
+    journal.append(event(2))
+    segment = tmp_path / "j1" / "00000001.segment"
+    os.truncate(segment, segment.stat().st_size - 1)
+    assert read_all(tmp_path) == [event(1)]
+
+
+async def test_a_damaged_frame_is_never_read_as_data(journal: Journal, tmp_path: Path) -> None:
+    for number in range(3):
+        journal.append(event(number))
+    segment = tmp_path / "j1" / "00000001.segment"
+    damaged = bytearray(segment.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    segment.write_bytes(damaged)
+    folder = JournalFolder(tmp_path)
+    frames, position = folder.read("j1", START, 4096)
+    assert [frame.record for _, _, frame in frames] == [event(0)]
+    with pytest.raises(CorruptFrame):
+        folder.read("j1", position, 4096)
+
+
+async def test_a_writer_is_dead_when_its_lock_is_free(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "j1")
+    journal.open()
+    folder = JournalFolder(tmp_path)
+    assert not folder.is_dead("j1")
+    journal.close()
+    assert folder.is_dead("j1")
+    folder.discard_journal("j1")
+    assert folder.journals() == []
+
+
+async def test_a_failed_write_leaves_nothing_and_refuses(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_write = os.write
+
+    def write_half_then_fail(fd: int, data: bytes) -> int:
+        if len(data) > 40:
+            return real_write(fd, data[:40])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    journal.append(event(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write_half_then_fail)
+        with pytest.raises(Failure, match="can't be recorded") as failure:
+            journal.append(event(2, size=0))
+    assert failure.value.code == "recording_unavailable"
+    journal.append(event(3))
+    assert read_all(tmp_path) == [event(1), event(3)]
+
+
+async def test_after_a_failed_sync_nothing_is_accepted_any_more(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    journal.append(event(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        with pytest.raises(Failure):
+            await journal.durable()
+    with pytest.raises(Failure):
+        journal.append(event(2))
+
+
+async def test_one_sync_serves_all_who_wait(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs: list[int] = []
+    real_sync = os.fdatasync
+
+    def count(fd: int) -> None:
+        syncs.append(fd)
+        real_sync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", count)
+
+    async def one(number: int) -> None:
+        journal.append(event(number))
+        await journal.durable()
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(100):
+            tasks.create_task(one(number))
+    assert 1 <= len(syncs) < 20
+
+
+async def test_a_folder_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        Journal(tmp_path / "file", "j1").open()
