@@ -99,15 +99,15 @@ class ApprovalStore:
     def _select(self, where: sa.ColumnElement[bool], limit: int = 1) -> list[ApprovalRequest]:
         query = sa.select(APPROVALS).where(where).order_by(APPROVALS.c.created_at.desc())
         with self._engine.connect() as connection:
-            rows = connection.execute(query.limit(limit)).mappings().all()
+            rows = [_plain(row) for row in connection.execute(query.limit(limit)).mappings()]
             ids = [row["id"] for row in rows]
             verdicts = connection.execute(
                 sa.select(VERDICTS).where(VERDICTS.c.approval_id.in_(ids)).order_by(VERDICTS.c.at)
             ).mappings()
             by_id: dict[str, list[Verdict]] = {}
             for row in verdicts:
-                by_id.setdefault(row["approval_id"], []).append(_read_verdict(dict(row)))
-        return [self._read(dict(row), by_id.get(row["id"], [])) for row in rows]
+                by_id.setdefault(row["approval_id"], []).append(_read_verdict(_plain(row)))
+        return [self._read(row, by_id.get(row["id"], [])) for row in rows]
 
     def _read(self, row: dict[str, Any], verdicts: list[Verdict]) -> ApprovalRequest:
         state = "pending" if row["expires_at"] > self._now_ns() else "expired"
@@ -118,6 +118,11 @@ class ApprovalStore:
             "verdicts": tuple(verdicts),
         }
         return msgspec.convert(row, ApprovalRequest)
+
+
+def _plain(row: sa.RowMapping) -> dict[str, Any]:
+    """Return a row under plain names; the library's own are a subclass that strict types refuse."""
+    return {str(name): value for name, value in row.items()}
 
 
 def _read_verdict(row: dict[str, Any]) -> Verdict:

@@ -19,21 +19,21 @@ from gateway.messages.sse import Event, encode_event
 from gateway.records import MaskApplied
 
 _NEVER = frozenset(
-    [
-        "type",
-        "id",
-        "tool_use_id",
-        "signature",
+    {
         "data",
         "encrypted_content",
         "encrypted_index",
-        "role",
-        "model",
-        "stop_reason",
-        "request_id",
         "file_id",
+        "id",
         "media_type",
-    ]
+        "model",
+        "request_id",
+        "role",
+        "signature",
+        "stop_reason",
+        "tool_use_id",
+        "type",
+    }
 )
 _DELTAS = {"text": ("text_delta", "text"), "thinking": ("thinking_delta", "thinking")}
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([^u]))")

@@ -15,19 +15,20 @@ PATHS = {
 """The routes the gateway knows, by method and exact raw path."""
 
 _NO_TEXT = frozenset(
-    [
-        "type",
-        "id",
-        "tool_use_id",
-        "signature",
-        "data",
+    {
         "cache_control",
-        "media_type",
-        "role",
+        "data",
         "encrypted_content",
         "encrypted_index",
         "file_id",
-    ]
+        "id",
+        "media_type",
+        "name",
+        "role",
+        "signature",
+        "tool_use_id",
+        "type",
+    }
 )
 
 
@@ -123,17 +124,25 @@ def _session_id(body: dict[str, Any]) -> str:
 
 
 def _walk(root: Any, texts: list[str], sources: set[tuple[str, str]]) -> None:
-    """Collect text leaves and source blocks, in order and without recursion."""
-    stack = [root]
+    """Collect text leaves and source blocks, in order and without recursion.
+
+    The input of a tool call is text that a model wrote; a `source` in it is none.
+    """
+    stack = [(root, True)]
     while stack:
-        value = stack.pop()
+        value, may_be_block = stack.pop()
         if isinstance(value, str):
             texts.append(value)
         elif isinstance(value, list):
-            stack.extend(reversed(value))
+            stack.extend((item, may_be_block) for item in reversed(value))
         elif isinstance(value, dict):
-            _note_source(value, sources)
-            stack.extend(v for k, v in reversed(value.items()) if k not in _NO_TEXT)
+            if may_be_block:
+                _note_source(value, sources)
+            stack.extend(
+                (inner, may_be_block and key != "input")
+                for key, inner in reversed(value.items())
+                if key not in _NO_TEXT
+            )
 
 
 def _note_source(block: dict[str, Any], sources: set[tuple[str, str]]) -> None:

@@ -13,7 +13,11 @@ def make_recordable(body: bytes) -> bytes:
         return body
     value = json.loads(body) if body else {}
     servers = value.get("mcp_servers")
-    found = [s for s in servers if isinstance(s, dict) and _TOKEN in s] if servers else []
+    found = [
+        server
+        for server in (servers if isinstance(servers, list) else ())
+        if isinstance(server, dict) and _TOKEN in server
+    ]
     for server in found:
         server[_TOKEN] = "[masked:mcp_authorization_token]"
     return msgspec.json.encode(value) if found else body

@@ -1,0 +1,139 @@
+"""Messages as bytes: any chunking gives the same events; any bytes give a body or a refusal."""
+
+import json
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gateway.domain import Refusal
+from gateway.messages.answers import read_prompt_text, read_response_text
+from gateway.messages.body import parse
+from gateway.messages.facts import Facts, read_facts
+from gateway.messages.recordable import make_recordable
+from gateway.messages.sse import EventReader, NotEvents
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=20,
+)
+LINES = st.sampled_from(
+    [b"event: x", b'data: {"a": 1}', b"data: {", b"data:[]", b": comment", b"", b"id: 1", b"\xff"]
+)
+FIELDS = ["model", "stream", "max_tokens", "tools", "messages", "system", "mcp_servers", "metadata"]
+NEWLINES = st.sampled_from([b"\n", b"\r\n", b"\r"])
+
+
+@given(
+    lines=st.lists(st.tuples(LINES, NEWLINES), max_size=12),
+    cuts=st.lists(st.integers(0, 200), max_size=6),
+)
+def test_any_chunking_of_a_stream_gives_every_byte_once(
+    lines: list[tuple[bytes, bytes]], cuts: list[int]
+) -> None:
+    raw = b"".join(line + newline for line, newline in lines)
+    edges = [0, *sorted(min(cut, len(raw)) for cut in cuts), len(raw)]
+    reader = EventReader()
+    seen = b""
+    try:
+        for start, end in pairwise(edges):
+            seen += b"".join(event.raw for event in reader.feed(raw[start:end]))
+    except NotEvents:
+        return
+    assert raw.startswith(seen)
+    assert raw[len(seen) :].strip() == reader.finish()
+
+
+@given(body=st.binary(max_size=60))
+@example(b'{"a":1,"a":2}')
+@example(b"\xef\xbb\xbf{}")
+def test_any_bytes_are_a_body_or_a_refusal(body: bytes) -> None:
+    try:
+        assert isinstance(parse(body), dict)
+    except Refusal as e:
+        assert e.status == 400
+
+
+@given(value=st.dictionaries(st.text(max_size=8), JSON))
+def test_a_body_is_read_as_json_reads_it(value: dict[str, Any]) -> None:
+    assert parse(json.dumps(value).encode()) == value
+
+
+@given(
+    fields=st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, JSON)),
+)
+def test_any_json_has_facts_or_is_refused_and_can_be_recorded(fields: dict[str, Any]) -> None:
+    body = json.dumps(fields).encode()
+    make_recordable(body)
+    try:
+        assert isinstance(read_facts(parse(body)), Facts)
+    except Refusal as e:
+        assert e.code == "body.wrong_type"
+
+
+PDF = {"type": "base64", "media_type": "application/pdf", "data": "AAAA"}
+TOOL_USE = {
+    "type": "tool_use",
+    "id": "t",
+    "name": "Bash",
+    "input": {"command": "ls", "source": {"type": "url"}},
+}
+
+
+def test_the_facts_of_a_request() -> None:
+    body = {
+        "model": "claude-sonnet-4-5",
+        "stream": True,
+        "max_tokens": 5,
+        "system": [{"type": "text", "text": "be kind", "cache_control": {"type": "ephemeral"}}],
+        "tools": [{"name": "Bash", "input_schema": {}}, {"type": "web_search_1", "name": "search"}],
+        "mcp_servers": [{"url": "https://mcp.acme.test/x"}, {"url": 5}],
+        "metadata": {"user_id": json.dumps({"session_id": "s-1"})},
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "look"},
+                    {"type": "image", "source": {"type": "url", "url": "https://x"}},
+                    {"type": "document", "source": PDF},
+                ],
+            },
+            {"role": "assistant", "content": [TOOL_USE]},
+        ],
+    }
+    facts = read_facts(body)
+    assert facts.prompt == "be kind\nlook\nhttps://x\nls"
+    assert (facts.model, facts.stream, facts.max_tokens, facts.messages) == (
+        "claude-sonnet-4-5",
+        True,
+        5,
+        2,
+    )
+    assert (facts.tools, facts.server_tools) == (("Bash", "search"), ("web_search_1",))
+    assert facts.mcp_hosts == ("mcp.acme.test", "unreadable")
+    assert [(s.kind, s.media_type) for s in facts.sources] == [
+        ("base64", "application/pdf"),
+        ("url", ""),
+    ]
+    assert facts.session_id == "s-1"
+
+
+def test_bearer_tokens_of_mcp_servers_are_not_recorded() -> None:
+    body = b'{"mcp_servers": [{"url": "https://x", "\\u0061uthorization_token": "SECRET"}]}'
+    assert b"SECRET" not in make_recordable(body)
+    plain = b'{ "mcp_servers" : [ ] , "x": "authorization_token" }'
+    assert make_recordable(plain) == plain
+
+
+def test_texts_for_the_record() -> None:
+    blocks = [{"type": "text", "text": "c"}]
+    turns = [("user", "a"), ("assistant", "b"), ("user", blocks)]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    assert read_prompt_text(json.dumps({"messages": messages}).encode()) == "c"
+    assert (
+        read_response_text("application/json", b'{"content":[{"type":"text","text":"x"}]}') == "x"
+    )
+    stream = b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"y"}}\n\n'
+    assert read_response_text("text/event-stream", stream * 2) == "yy"

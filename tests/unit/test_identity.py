@@ -1,0 +1,169 @@
+"""Keys of an issuer: cached, rotated on an unknown id, never fetched too often."""
+
+import json
+from typing import Any
+
+import aiohttp
+import jwt
+import jwt.api_jwt
+import pytest
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+from pytest_aiohttp import AiohttpServer
+
+from gateway.domain import Failure, Principal, Unauthenticated
+from gateway.identity.jwks import MIN_INTERVAL_S, REFRESH_S, STALE_LIMIT_S, KeySource
+from gateway.identity.oidc import Issuer, TokenIdentity, find_token
+
+NOW = 1_800_000_000
+
+
+class Idp:
+    """An identity provider whose keys a test changes."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, ec.EllipticCurvePrivateKey] = {}
+        self.fetches = 0
+        self.is_up = True
+        self.url = ""
+        self.add("k1")
+
+    def add(self, kid: str) -> None:
+        self.keys[kid] = ec.generate_private_key(ec.SECP256R1())
+
+    def token(self, kid: str = "k1", **claims: Any) -> str:
+        payload = {"iss": self.url, "sub": "ada", "aud": "cs", "iat": NOW, "exp": NOW + 600}
+        return jwt.encode(payload | claims, self.keys[kid], algorithm="ES256", headers={"kid": kid})
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/.well-known/openid-configuration", self.discovery)
+        app.router.add_get("/jwks", self.jwks)
+        return app
+
+    async def discovery(self, request: web.Request) -> web.Response:
+        return web.json_response({"issuer": self.url, "jwks_uri": f"{self.url}/jwks"})
+
+    async def jwks(self, request: web.Request) -> web.Response:
+        self.fetches += 1
+        if not self.is_up:
+            raise web.HTTPServiceUnavailable
+        keys = [
+            json.loads(ECAlgorithm.to_jwk(key.public_key())) | {"kid": kid, "use": "sig"}
+            for kid, key in self.keys.items()
+        ]
+        return web.json_response({"keys": [*keys, {"kid": "odd", "kty": "novel"}]})
+
+
+class Fixture:
+    """An identity over an `Idp`, with a clock for keys and one for tokens."""
+
+    def __init__(self, idp: Idp, session: aiohttp.ClientSession) -> None:
+        self.idp = idp
+        self.clock = 1000.0
+        self.keys = KeySource(session, idp.url, clock=lambda: self.clock)
+        issuer = Issuer(url=idp.url, audiences=("cs",), person_claim="email", groups_claim="roles")
+        self.identity = TokenIdentity([issuer], {idp.url: self.keys}, now_s=lambda: NOW)
+
+    async def identify(self, token: str) -> Principal:
+        return await self.identity.identify({"authorization": f"Bearer {token}"})
+
+
+@pytest.fixture
+async def world(aiohttp_server: AiohttpServer, monkeypatch: pytest.MonkeyPatch) -> Any:
+    idp = Idp()
+    server = await aiohttp_server(idp.app())
+    idp.url = str(server.make_url("")).rstrip("/")
+
+    class Clock(jwt.api_jwt.datetime):  # type: ignore[misc, name-defined]  # the library reads the time itself
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return cls.fromtimestamp(NOW, tz)
+
+    monkeypatch.setattr(jwt.api_jwt, "datetime", Clock)
+    async with aiohttp.ClientSession() as session:
+        yield Fixture(idp, session)
+
+
+async def test_a_valid_token_becomes_a_principal(world: Fixture) -> None:
+    token = world.idp.token(email="ada@acme.test", roles=["eng", 5], repository="x")
+    assert await world.identify(token) == Principal(
+        issuer=world.idp.url,
+        sub="ada",
+        person="ada@acme.test",
+        kind="user",
+        groups=("eng",),
+        claims={},
+        token_issued_at=NOW,
+        token_expires_at=NOW + 600,
+    )
+
+
+async def test_a_token_seen_before_is_not_checked_again(world: Fixture) -> None:
+    token = world.idp.token()
+    first = await world.identify(token)
+    world.idp.is_up = False
+    world.clock += STALE_LIMIT_S + 1
+    assert await world.identify(token) is first
+
+
+async def test_a_rotated_key_is_found_and_unknown_ids_do_not_hammer_the_issuer(
+    world: Fixture,
+) -> None:
+    await world.identify(world.idp.token())
+    world.idp.add("k2")
+    with pytest.raises(Unauthenticated, match="signing key"):
+        await world.identify(world.idp.token("k2"))
+    assert world.idp.fetches == 1
+    world.clock += MIN_INTERVAL_S
+    assert (await world.identify(world.idp.token("k2"))).sub == "ada"
+    assert world.idp.fetches == 2
+
+
+async def test_cached_keys_serve_an_outage_within_a_bound(world: Fixture) -> None:
+    await world.identify(world.idp.token())
+    world.idp.is_up = False
+    world.clock += REFRESH_S + 1
+    assert (await world.identify(world.idp.token(sub="bob"))).sub == "bob"
+    world.clock += STALE_LIMIT_S
+    with pytest.raises(Failure, match="identity provider"):
+        await world.identify(world.idp.token(sub="eve"))
+
+
+@pytest.mark.parametrize(
+    ("claims", "code"),
+    [
+        pytest.param({"exp": NOW - 60}, "token.expired", id="expired"),
+        pytest.param({"nbf": NOW + 60}, "token.not_yet_valid", id="not yet valid"),
+        pytest.param({"iat": NOW + 60}, "token.not_yet_valid", id="issued in the future"),
+        pytest.param({"aud": "other"}, "token.audience", id="another audience"),
+        pytest.param({"iss": "https://other"}, "token.issuer", id="another issuer"),
+        pytest.param({"sub": None}, "token.invalid", id="no subject"),
+    ],
+)
+async def test_a_bad_claim_is_refused(world: Fixture, claims: dict[str, Any], code: str) -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        await world.identify(world.idp.token(**claims))
+    assert (refused.value.code, refused.value.expired) == (code, code == "token.expired")
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        pytest.param({}, "token.missing", id="none"),
+        pytest.param({"authorization": "Basic x"}, "token.scheme", id="another scheme"),
+        pytest.param(
+            {"authorization": "Bearer a", "x-api-key": "b"}, "token.ambiguous", id="two of them"
+        ),
+        pytest.param({"x-api-key": "a" * 20_000}, "token.too_long", id="too long"),
+    ],
+)
+def test_a_credential_that_is_not_one_token_is_refused(headers: dict[str, str], code: str) -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        find_token(headers)
+    assert refused.value.code == code
+
+
+def test_the_same_token_in_both_headers_is_one_token() -> None:
+    assert find_token({"authorization": "bearer a", "x-api-key": "a"}) == "a"
