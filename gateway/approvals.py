@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TypeVar
 
@@ -147,14 +147,13 @@ class ApprovalWaits:
         self._secret = shared_key(engine, "approval-keys")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
 
-    def key_of(self, principal: Principal, body: bytes) -> str:
+    def key_of(self, principal: Principal, value: Mapping[str, Any]) -> str:
         """Return an HMAC by which re-sends of the same body by the same subject are known.
 
         Clients re-send a broken stream without `stream`, so that field does not count.
         """
-        value = msgspec.json.decode(body) if body else {}
-        value.pop("stream", None)
-        subject = msgspec.json.encode([principal.issuer, principal.sub, value])
+        same = {name: value[name] for name in sorted(value) if name != "stream"}
+        subject = msgspec.json.encode([principal.issuer, principal.sub, same])
         return hmac.new(self._secret, subject, hashlib.sha256).hexdigest()
 
     def url_of(self, approval_id: ApprovalId) -> str:

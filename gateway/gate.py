@@ -17,6 +17,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -38,10 +39,10 @@ from gateway.domain import (
     Route,
     Unauthenticated,
 )
+from gateway.error_answers import answer_error, status_of
 from gateway.exchange import Exchange, format_time
 from gateway.masking.rules import Rule
 from gateway.messages.body import parse
-from gateway.messages.errors import error_body
 from gateway.messages.facts import Facts, find_route, read_facts
 from gateway.messages.recordable import make_recordable
 from gateway.ports import (
@@ -49,7 +50,6 @@ from gateway.ports import (
     Approvals,
     Caller,
     CallerGone,
-    Headers,
     Identity,
     Journal,
     Policy,
@@ -84,7 +84,7 @@ class Gate:
             principal = await self.identity.identify(caller.arrival.by_name())  # 1
         except (Unauthenticated, Failure) as e:
             self.strangers.note(e.code, caller.arrival.peer)
-            await _answer_error(caller, exchange_id, e)
+            await answer_error(caller, exchange_id, e)
             return
         exchange = Exchange(exchange_id, caller.arrival, principal, self.now_ns)
         try:
@@ -100,36 +100,37 @@ class Gate:
             _log.info("exchange_ended %s", exchange.summary())
 
     async def _carry(self, caller: Caller, exchange: Exchange) -> None:
-        body, facts = await self._read(caller, exchange)
-        first = await self._decide(exchange, facts)  # 2
-        recorded = make_recordable(body) if first.answer.recording.content == "full" else None  # 3
+        incoming = await self._read(caller, exchange)
+        first = await self._decide(exchange, incoming.facts)  # 2
+        recorded = make_recordable(incoming.body, incoming.value)  # 3
         await self._open(exchange, recorded)  # 4
         decision = first
         if first.outcome is Outcome.HOLD:
-            decision = await self._hold(caller, exchange, facts, body)  # 5
+            decision = await self._hold(caller, exchange, incoming)  # 5
         if decision.outcome is not Outcome.ALLOW:
             raise _refusal(decision)  # 6
         rules = self._response_rules(decision)
-        answer = await self._forward(caller, exchange, decision, body)  # 7
+        answer = await self._forward(caller, exchange, decision, incoming.body)  # 7
         await self._deliver(caller, exchange, answer, rules)  # 8, 9
 
     # --- 1, 2: the facts and the decision ---------------------------------------------------------
 
-    async def _read(self, caller: Caller, exchange: Exchange) -> tuple[bytes, Facts]:
+    async def _read(self, caller: Caller, exchange: Exchange) -> "_Incoming":
         """Read the body, and from it the facts of the request."""
         arrival = caller.arrival
         route = find_route(arrival.method, arrival.path)
         base = Request(id=exchange.id, route=route, method=arrival.method)
         exchange.request = base
-        body, facts = b"", Facts()
+        incoming = _Incoming()
         if route in {Route.MESSAGES, Route.COUNT_TOKENS}:
             body = await caller.read_body()
             exchange.request = msgspec.structs.replace(base, body_bytes=len(body))
-            facts = read_facts(parse(body))
+            value = parse(body)
+            incoming = _Incoming(body=body, value=value, facts=read_facts(value))
         exchange.request = build_request(
-            base, facts, arrival.by_name(), exchange.principal, len(body)
+            base, incoming.facts, arrival.by_name(), exchange.principal, len(incoming.body)
         )
-        return body, facts
+        return incoming
 
     async def _decide(
         self, exchange: Exchange, facts: Facts, approval: Approval | None = None
@@ -158,19 +159,17 @@ class Gate:
 
     # --- 4, 5: record and hold --------------------------------------------------------------------
 
-    async def _open(self, exchange: Exchange, recorded: bytes | None) -> None:
-        self.journal.append(exchange.open(recorded))
+    async def _open(self, exchange: Exchange, recorded: bytes) -> None:
+        self.journal.append(exchange.open(recorded if exchange.keeps_content else None))
         if exchange.decision and exchange.decision.outcome is not Outcome.DENY:
             await self._make_durable(exchange)
 
-    async def _hold(
-        self, caller: Caller, exchange: Exchange, facts: Facts, body: bytes
-    ) -> Decision:
+    async def _hold(self, caller: Caller, exchange: Exchange, incoming: "_Incoming") -> Decision:
         """Wait until the verdicts satisfy policy, it denies, or the wait is over."""
         first = exchange.decided
         obligation = first.answer.approval
         approval, is_new = await self.approvals.open_or_join(
-            self.approvals.key_of(exchange.principal, body),
+            self.approvals.key_of(exchange.principal, incoming.value),
             exchange.id,
             exchange.principal,
             exchange.request,
@@ -182,7 +181,7 @@ class Gate:
         until_ns = self.now_ns() + obligation.wait_s * 10**9
         while True:
             if approval.verdicts:
-                decision = await self._decide(exchange, facts, approval)
+                decision = await self._decide(exchange, incoming.facts, approval)
                 self.journal.append(exchange.redecided())
                 if decision.outcome is not Outcome.HOLD:
                     return _unchanged(first, decision)
@@ -259,7 +258,7 @@ class Gate:
             return
         ending = Ending.REFUSED if isinstance(error, Refusal) else Ending.FAILED
         try:
-            exchange.status = exchange.status or _status_of(error)
+            exchange.status = exchange.status or status_of(error)
             if exchange.is_answering:
                 self.journal.append(exchange.break_off(error))
             self._close(exchange, ending, error)
@@ -267,9 +266,17 @@ class Gate:
         except Failure as e:
             error = e
         try:
-            await _answer_error(caller, exchange.id, error, exchange)
+            await answer_error(caller, exchange.id, error, exchange)
         except CallerGone:
             _log.info("caller_gone exchange=%s", exchange.id)
+
+
+class _Incoming(msgspec.Struct, frozen=True, kw_only=True):
+    """A request body: its bytes, what they parse to and what that says."""
+
+    body: bytes = b""
+    value: dict[str, Any] = msgspec.field(default_factory=dict)
+    facts: Facts = Facts()
 
 
 def _refusal(decision: Decision) -> Refusal:
@@ -295,38 +302,3 @@ def _still_waiting(approvals: Approvals, approval: Approval) -> Refusal:
         "approval.pending",
         f"This call waits for approval {approval.id}{where}. Send it again after it is granted.",
     )
-
-
-def _status_of(error: GatewayError) -> int:
-    match error:
-        case Refusal() | Failure():
-            return error.status
-        case _:
-            return 401
-
-
-def _error_headers(error: GatewayError, exchange_id: ExchangeId) -> Headers:
-    headers = [("content-type", "application/json"), ("request-id", exchange_id)]
-    match error:
-        case Failure():
-            headers.append(("retry-after", "5"))
-        case Unauthenticated(expired=True):
-            pass  # The one refusal that a client should try again, with a fresh token.
-        case _:
-            headers.append(("x-should-retry", "false"))
-    return headers
-
-
-async def _answer_error(
-    caller: Caller, exchange_id: ExchangeId, error: GatewayError, exchange: Exchange | None = None
-) -> None:
-    """Tell the caller: an error answer, or an error event where the answer has begun."""
-    if exchange is not None and exchange.is_answering:
-        await caller.send(exchange.last_words)
-        return
-    status = _status_of(error)
-    sentence = f"{error.message} [{error.code}, {exchange_id}]"
-    body = error_body(status, sentence, exchange_id)
-    headers = [*_error_headers(error, exchange_id), ("content-length", str(len(body)))]
-    await caller.start(status, headers)
-    await caller.send(body)

@@ -1,7 +1,7 @@
 """What the gate needs from the outside, as Protocols; each has one adapter and one fake."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.domain import (
     Approval,
@@ -154,7 +154,7 @@ class Approvals(Protocol):
     ) -> Approval:
         """Return its state once there are more than `seen` verdicts, or at the end of the wait."""
 
-    def key_of(self, principal: Principal, body: bytes) -> str:
+    def key_of(self, principal: Principal, value: Mapping[str, Any]) -> str:
         """Return an HMAC by which re-sends of the same body by the same subject are known."""
 
     def url_of(self, approval_id: ApprovalId) -> str:

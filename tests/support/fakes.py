@@ -282,7 +282,7 @@ class FakeApprovals:
             self.leaves()
         return self.states.pop(0)
 
-    def key_of(self, principal: Principal, body: bytes) -> str:
+    def key_of(self, principal: Principal, value: Mapping[str, Any]) -> str:
         return "key"
 
     def url_of(self, approval_id: ApprovalId) -> str:
