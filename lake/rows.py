@@ -111,7 +111,7 @@ def event_row(event: Event, journal_id: str, sequence: int, retention_class: str
     """Return the row of an event."""
     return {
         "event_id": event.event_id,
-        "at": microseconds(event.at_ns),
+        "occurred_at": microseconds(event.at_ns),
         "retention_class": retention_class,
         "kind": event.kind,
         "outcome": event.outcome or None,

@@ -185,11 +185,11 @@ CONTENTS = TableShape(
 
 EVENTS = TableShape(
     name="events",
-    time_column="at",
+    time_column="occurred_at",
     unmeasured=("message", "detail_json"),
     columns=(
         Column("event_id", string, "Unique id of the event", True),
-        Column("at", time, "When it happened", True),
+        Column("occurred_at", time, "When it happened", True),
         Column("retention_class", string, "How long the row is kept", True),
         Column("kind", string, "Dotted kind, e.g. approval.opened or access.refused", True),
         Column("outcome", string, "What came of it, e.g. allow or deny"),

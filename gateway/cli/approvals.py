@@ -5,12 +5,9 @@ from typing import Any
 from urllib.parse import quote
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from gateway.cli.api import call
-from gateway.cli.terminal import folder_option, visible
+from gateway.cli.terminal import folder_option, show_table, visible
 
 token_option = click.option("--token", help="Your token, instead of COUNTERSIGN_TOKEN.")
 
@@ -28,12 +25,11 @@ def list_(everyone: bool, token: str | None, folder: Path) -> None:
     """List approval requests, the newest first."""
     scope = "all" if everyone else "own"
     answer = call("GET", f"/api/v1/approvals?scope={scope}", token=token, folder=folder)
-    table = Table(box=None, pad_edge=False)
-    for name in ("id", "state", "who", "model", "repositories", "why", "expires", "verdicts"):
-        table.add_column(name, overflow="fold")
-    for item in answer["approvals"]:
-        table.add_row(*(Text(visible(cell, one_line=True)) for cell in _cells(item)))
-    Console().print(table if answer["approvals"] else "No approval requests.")
+    if not answer["approvals"]:
+        click.echo("No approval requests.")
+        return
+    columns = ("id", "state", "who", "model", "repositories", "why", "expires", "verdicts")
+    show_table(columns, map(_cells, answer["approvals"]))
 
 
 def _cells(item: dict[str, Any]) -> tuple[str, ...]:

@@ -7,13 +7,10 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from gateway.cli.api import call
 from gateway.cli.approvals import token_option
-from gateway.cli.terminal import folder_option, visible
+from gateway.cli.terminal import folder_option, show_table, visible
 
 
 @click.group()
@@ -33,12 +30,11 @@ def list_(everyone: bool, limit: int, after: str | None, token: str | None, fold
     if after:
         query["after"] = after
     answer = call("GET", f"/api/v1/sessions?{urlencode(query)}", token=token, folder=folder)
-    table = Table(box=None, pad_edge=False)
-    for name in ("session", "last", "who", "models", "calls", "endings", "tokens in/out"):
-        table.add_column(name, overflow="fold")
-    for item in answer["sessions"]:
-        table.add_row(*(Text(visible(cell, one_line=True)) for cell in _session_cells(item)))
-    Console().print(table if answer["sessions"] else "No sessions recorded yet.")
+    if not answer["sessions"]:
+        click.echo("No sessions recorded yet.")
+        return
+    columns = ("session", "last", "who", "models", "calls", "endings", "tokens in/out")
+    show_table(columns, map(_session_cells, answer["sessions"]))
     if answer["next"]:
         click.echo(f"next page: --after {visible(answer['next'])}")
 

@@ -8,11 +8,8 @@ from pathlib import Path
 
 import click
 import duckdb
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from gateway.cli.terminal import Complaint, folder_option, settings_in_force, visible
+from gateway.cli.terminal import Complaint, folder_option, settings_in_force, show_table, visible
 from lake.catalog import open_lake
 from lake.sql import SqlRefusedError, connect
 
@@ -38,10 +35,5 @@ def sql(query: str, as_json: bool, folder: Path) -> None:
         for row in rows:
             click.echo(visible(json.dumps(dict(zip(names, row, strict=True)), default=str)))
         return
-    table = Table(box=None, pad_edge=False)
-    for name in names:
-        table.add_column(Text(visible(name, one_line=True)), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(visible(value, one_line=True)) for value in row))
-    Console().print(table)
+    show_table(names, rows)
     click.echo(f"{len(rows)} rows")

@@ -1,10 +1,14 @@
 """What commands share: settings in force, complaints, output that is safe to show."""
 
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from gateway.config import BadConfig, Settings
 
@@ -24,6 +28,19 @@ def visible(text: Any, *, one_line: bool = False) -> str:
         lambda m: f"\\x{ord(m[0]):02x}" if ord(m[0]) < 256 else f"\\u{ord(m[0]):04x}", str(text)
     )
     return shown.replace("\n", "⏎").replace("\t", " ") if one_line else shown
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows, each value made visible; folded to a terminal, whole lines to a pipe."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=10_000)
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(Text(visible(column, one_line=True)), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(visible(value, one_line=True)) for value in row))
+    console.print(table)
 
 
 folder_option = click.option(

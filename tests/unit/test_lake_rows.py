@@ -359,7 +359,7 @@ def test_an_event() -> None:
     event = Event(event_id="e1", at_ns=START_NS, kind="records.read", sub="ada", revision="r7")
     assert event_row(event, "j1", 4, "events") == {
         "event_id": "e1",
-        "at": 1_700_000_000_000_001,
+        "occurred_at": 1_700_000_000_000_001,
         "retention_class": "events",
         "kind": "records.read",
         "outcome": None,

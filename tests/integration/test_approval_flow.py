@@ -1,0 +1,116 @@
+"""A call on a production repository waits for a second person."""
+
+import re
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+from support.deployment import Deployment
+from support.messages import Response, ask
+
+
+@pytest.fixture(scope="module")
+def requester(deployment: Deployment) -> str:
+    return deployment.token("rae", "eng,shop", repository="acme/shop")
+
+
+@pytest.fixture(scope="module")
+def lead(deployment: Deployment) -> str:
+    return deployment.token("lea", "shop-leads")
+
+
+def hold(deployment: Deployment, token: str, prompt: str) -> "tuple[Future[Response], str]":
+    """Make a call that is held; returns it and the id of its approval."""
+    known = pending(deployment, token)
+    with_one = ThreadPoolExecutor(1)
+    waiting = with_one.submit(ask, deployment.base_url, token, prompt)
+    with_one.shutdown(wait=False)
+    until = time.monotonic() + 20
+    while not (new := pending(deployment, token) - known):
+        assert time.monotonic() < until
+        assert not waiting.done(), waiting.result()
+        time.sleep(0.1)
+    return waiting, new.pop()
+
+
+def pending(deployment: Deployment, token: str) -> set[str]:
+    return set(re.findall(r"appr_[0-9a-f]+", deployment.run("approvals", "list", token=token)))
+
+
+def test_an_approved_call_goes_on(deployment: Deployment, requester: str, lead: str) -> None:
+    waiting, approval_id = hold(deployment, requester, "please deploy")
+    listed = deployment.run("approvals", "list", "--all", token=lead)
+    assert approval_id in listed
+    assert "please deploy" not in listed
+    said = deployment.run("approvals", "approve", approval_id, "--comment", "go", token=lead)
+    assert said == f"Approved: {approval_id}\n"
+    assert "please deploy" in waiting.result(20).text
+    (row,) = deployment.wait_for(
+        "select outcome, ending, approval_id, retention_class, array_to_string(approvers, ',') a "
+        "from exchanges where prompt_text = 'please deploy'"
+    )
+    assert row == {
+        "outcome": "allow",
+        "ending": "delivered",
+        "approval_id": approval_id,
+        "retention_class": "production",
+        "a": row["a"],
+    }
+    assert "lea" in row["a"]
+    kinds = deployment.wait_for(
+        "select kind from events where kind like 'approval.%' order by occurred_at", count=2
+    )
+    assert [kind["kind"] for kind in kinds][:2] == ["approval.opened", "approval.verdict"]
+
+
+def test_the_same_call_again_passes_without_asking(
+    deployment: Deployment, requester: str, lead: str
+) -> None:
+    waiting, approval_id = hold(deployment, requester, "twice")
+    deployment.run("approvals", "approve", approval_id, "--comment", "go", token=lead)
+    waiting.result(20)
+    assert "twice" in ask(deployment.base_url, requester, "twice", timeout_s=10).text
+
+
+def test_a_denied_call_reads_why(deployment: Deployment, requester: str, lead: str) -> None:
+    waiting, approval_id = hold(deployment, requester, "drop all")
+    deployment.run("approvals", "deny", approval_id, "--comment", "not today", token=lead)
+    answer = waiting.result(20)
+    assert (answer.status, answer.headers["x-should-retry"]) == (403, "false")
+    assert "approval.denied" in answer.error
+
+
+@pytest.mark.parametrize(
+    ("user", "groups", "why"),
+    [
+        pytest.param("rae", "shop-leads", "approvals.own_request", id="one's own"),
+        pytest.param("eve", "eng", "approvals.not_an_approver", id="not an approver"),
+    ],
+)
+def test_who_may_not_decide(
+    deployment: Deployment, requester: str, lead: str, user: str, groups: str, why: str
+) -> None:
+    waiting, approval_id = hold(deployment, requester, f"by {user}")
+    other = deployment.token(user, groups)
+    command = ("approvals", "approve", approval_id, "--comment", "x")
+    assert why in deployment.run(*command, token=other, check=False)
+    deployment.run("approvals", "deny", approval_id, "--comment", "end", token=lead)
+    assert waiting.result(20).status == 403
+
+
+def test_those_who_write_to_production_run_directly_and_strangers_are_denied(
+    deployment: Deployment,
+) -> None:
+    writer = deployment.token("wes", "eng,prod-writers", repository="acme/shop")
+    assert ask(deployment.base_url, writer, "direct", timeout_s=10).status == 200
+    stranger = deployment.token("sam", "eng", repository="acme/shop")
+    assert "repositories.not_owner" in ask(deployment.base_url, stranger, "no").error
+
+
+def test_a_repository_named_by_header_or_content_only_tightens(deployment: Deployment) -> None:
+    token = deployment.token("sam", "eng")
+    header = {"x-countersign-repository": "acme/shop"}
+    named = ask(deployment.base_url, token, "hello", headers=header)
+    assert (named.status, "repositories.not_owner" in named.error) == (403, True)
+    content = ask(deployment.base_url, token, "see git@github.com:acme/shop.git please")
+    assert (content.status, "repositories.not_owner" in content.error) == (403, True)
