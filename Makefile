@@ -6,7 +6,7 @@ OPA := .tools/opa-1.22.2/opa
 SETUP := .venv/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup test lint policies unit e2e bench clean
+.PHONY: help up setup test lint policies unit e2e bench lock docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,3 +63,6 @@ lock: ## Renew the lock file from pyproject.toml
 
 clean: ## Remove the environment, tools and demo data
 	rm -rf .venv .tools build var
+
+docs: setup ## Write the generated tables of the documentation
+	PYTHONPATH=tests $(BIN)/python tests/support/docs.py

@@ -9,8 +9,6 @@ import urllib.request
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from gateway.bundles import BadPolicy
 from gateway.cli.terminal import Complaint, settings_file
@@ -125,37 +123,36 @@ def _write_environment(settings: Settings, token: str) -> Path:
 
 
 def _show(settings: Settings, supervisor: Supervisor, token: str, took_s: float) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold green]Countersign is ready[/] after {took_s:.1f} s")
-    table = Table(box=None, show_header=False, padding=(0, 2))
-    table.add_row("base URL for clients", settings.proxy_url)
-    table.add_row("console API", f"{settings.console_url}/api/v1")
-    table.add_row("OPA for operators", f"http://127.0.0.1:{settings.policy.operator_port}")
+    rows = [
+        ("base URL for clients", settings.proxy_url),
+        ("console API", f"{settings.console_url}/api/v1"),
+        ("OPA for operators", f"http://127.0.0.1:{settings.policy.operator_port}"),
+        ("policies", f"{settings.policy.source}, revision {supervisor.revision}"),
+        ("data", os.path.relpath(settings.folder)),
+        ("processes", ", ".join(f"{name} {pid}" for name, pid in supervisor.processes)),
+    ]
     if settings.demo:
-        table.add_row("demo issuer", f"http://127.0.0.1:{settings.demo_issuer_port}")
-        table.add_row("demo Claude", f"http://127.0.0.1:{settings.demo_claude_port}")
-    table.add_row("policies", f"{settings.policy.source}, revision {supervisor.revision}")
-    table.add_row("data", str(settings.folder))
-    table.add_row("processes", ", ".join(f"{n} {pid}" for n, pid in supervisor.processes))
-    console.print(table)
+        rows += [
+            ("demo issuer", f"http://127.0.0.1:{settings.demo_issuer_port}"),
+            ("demo Claude", f"http://127.0.0.1:{settings.demo_claude_port}"),
+        ]
+    click.secho(f"Countersign is ready after {took_s:.1f} s", fg="green", bold=True)
+    for name, value in rows:
+        click.echo(f"  {name:<22}{value}")
     if settings.demo:
-        _show_demo(console, settings, token)
-    console.print("Ctrl-C stops everything.")
+        click.echo(_TRY.format(env=os.path.relpath(_write_environment(settings, token))))
+    click.echo("Ctrl-C stops everything.")
 
 
-def _show_demo(console: Console, settings: Settings, token: str) -> None:
-    path = _write_environment(settings, token)
-    shown = os.path.relpath(path)
-    console.print(
-        f"""
-[bold]Try it[/], in another terminal:
-  . {shown}
+_TRY = """
+Try it, in another terminal:
+  . {env}
   curl -s $ANTHROPIC_BASE_URL/v1/messages -H "authorization: Bearer $ANTHROPIC_AUTH_TOKEN" \\
     -H 'content-type: application/json' -H 'anthropic-version: 2023-06-01' \\
     -d '{{"model": "claude-sonnet-4-5", "max_tokens": 200,
          "messages": [{{"role": "user", "content": "Hello"}}]}}'
-  .venv/bin/countersign sessions list        [dim]# the record, within about 3 s[/]
-Claude Code and the SDKs need only what {shown} sets.
-Another person: .venv/bin/countersign demo token --user ada --groups auditors
+  .venv/bin/countersign sessions list        # the record, within about 3 s
+Claude Code and the SDKs need only ANTHROPIC_BASE_URL and ANTHROPIC_AUTH_TOKEN, which {env} sets.
+Another person:  .venv/bin/countersign demo token --user ada --groups auditors
+What the demo Claude can be made to do:  .venv/bin/countersign demo directives
 """
-    )

@@ -1,0 +1,100 @@
+"""Tables of the documentation that are generated from the code; `make docs` writes them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from gateway.config import describe_settings
+from gateway.demo.directives import DIRECTIVES
+from lake.catalog import SHAPES
+
+ROOT = Path(__file__).parents[2]
+OPA = ROOT / ".tools" / "opa-1.22.2" / "opa"
+
+
+def settings() -> str:
+    """Return docs/settings.md."""
+    rows = "\n".join(f"| `{n}` | {default} | {text} |" for n, default, text in describe_settings())
+    return f"""# Settings
+
+One YAML file, read once at start and validated whole: `countersign config check FILE` says all
+errors at once. Environment variables override it: `COUNTERSIGN_PROXY__PORT=9000` sets
+`proxy.port`. A secret is only ever a reference: `file:PATH` or `env:NAME`.
+
+| setting | default | what it is |
+| --- | --- | --- |
+{rows}
+"""
+
+
+def reasons() -> str:
+    """Return docs/reasons.md, from the METADATA of the policies."""
+    done = subprocess.run(
+        [OPA, "inspect", "-a", "-f", "json", "policies"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    found: dict[str, str] = {}
+    for item in json.loads(done.stdout).get("annotations", []):
+        custom: dict[str, Any] = item["annotations"].get("custom", {})
+        if "message" in custom:
+            found[custom["code"]] = custom["message"]
+    rows = "\n".join(f"| `{code}` | {found[code]} |" for code in sorted(found))
+    return f"""# Reason codes of refusals
+
+Every refusal says its sentence, its code and the exchange's id in one line; the record keeps them.
+Codes and sentences live in the METADATA of the policies and nowhere else.
+
+| code | sentence |
+| --- | --- |
+{rows}
+"""
+
+
+def columns() -> str:
+    """Return lake/README.md."""
+    parts = []
+    for name, shape in SHAPES.items():
+        rows = "\n".join(
+            f"| `{field.name}` | {field.field_type} | {field.doc} |"
+            for field in shape.schema().fields
+        )
+        parts.append(f"## {name}\n\n| column | type | what it is |\n| --- | --- | --- |\n{rows}")
+    tables = "\n\n".join(parts)
+    return f"""# The tables
+
+Apache Iceberg, format version 2, Parquet with zstd, partitioned by day and retention class. The
+recorder writes them; auditors read them with `countersign sql`, DuckDB or Spark.
+
+{tables}
+"""
+
+
+def directives() -> str:
+    """Return docs/demo.md."""
+    rows = "\n".join(f"| `{name}` | {text} |" for name, text in DIRECTIVES.items())
+    return f"""# The demo Claude
+
+`countersign up --demo` starts a server that speaks the Messages API and has no model behind it; all
+its answers say so. A prompt steers it, with `[[demo NAME]]` or `[[demo NAME=VALUE]]`:
+
+| directive | what it does |
+| --- | --- |
+{rows}
+"""
+
+
+GENERATED = {
+    ROOT / "docs" / "settings.md": settings,
+    ROOT / "docs" / "reasons.md": reasons,
+    ROOT / "docs" / "demo.md": directives,
+    ROOT / "lake" / "README.md": columns,
+}
+
+if __name__ == "__main__":
+    for path, generate in GENERATED.items():
+        path.write_text(generate())
+        sys.stdout.write(f"{path.relative_to(ROOT)}\n")
