@@ -205,7 +205,7 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
         open_journal(settings.journal_folder, lambda: new_id("proxy")) as journal,
         _policy(settings) as policy,
         _identity(settings) as identity,
-        make_session() as session,
+        make_session(settings.proxy.answer_timeout_s) as session,
     ):
         strangers = Strangers(journal, time.time_ns, lambda: new_id("evt"))
         gate = Gate(

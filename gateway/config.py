@@ -74,7 +74,10 @@ class ProxySettings(_Section):
         25, gt=0, le=300, description="How long running exchanges may go on after a stop signal."
     )
     answer_timeout_s: float = Field(
-        600, gt=0, le=3600, description="How long a Claude server may take to begin its answer."
+        600,
+        gt=0,
+        le=3600,
+        description="How long a Claude server may be silent, before and within an answer.",
     )
 
 

@@ -5,6 +5,7 @@ unchanged and in order.
 """
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 
@@ -13,6 +14,10 @@ from yarl import URL
 
 from gateway.domain import Fact, Failure, Route
 from gateway.ports import CallerGone, Headers
+
+LARGE_BODY_BYTES = 1024 * 1024
+KEEP_ALIVE_S = 4.0
+"""Shorter than common servers' own 5 s, so that no call meets a connection just being closed."""
 
 _PATHS = {
     Route.MESSAGES: ("POST", "/v1/messages"),
@@ -121,7 +126,7 @@ class Upstreams:
             self._session.request(
                 method,
                 url,
-                data=body or None,
+                data=_payload(body),
                 headers=_forwarded(headers, target.credential),
                 allow_redirects=False,
                 skip_auto_headers=("user-agent", "accept", "content-type"),
@@ -143,6 +148,11 @@ class Upstreams:
                 with suppress(asyncio.CancelledError, aiohttp.ClientError, OSError):
                     await call
         return _checked(response)
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO | None:
+    """Return a body as the client library sends it without blocking the loop: large ones in parts."""
+    return io.BytesIO(body) if len(body) > LARGE_BODY_BYTES else body or None
 
 
 def _checked(response: aiohttp.ClientResponse) -> UpstreamAnswer:
@@ -179,11 +189,14 @@ def _unreachable(why: str) -> Failure:
     return Failure("upstream_unavailable", f"The Claude server {why}.", status=502)
 
 
-def make_session() -> aiohttp.ClientSession:
-    """Return the pool of connections to Claude servers; answers may take as long as they take."""
+def make_session(silence_timeout_s: float) -> aiohttp.ClientSession:
+    """Return the pool of connections to Claude servers.
+
+    An answer may take as long as it takes, but not be silent for longer than the bound.
+    """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=None),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=silence_timeout_s),
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=256 * 1024,

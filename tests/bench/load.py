@@ -54,7 +54,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     bad: int
     first_bad: str
     call: Summary
-    """From sending to the last byte; the first call of each caller is left out here and below."""
+    """From sending to the last byte, but for the first call of each caller; as the next."""
     first_delta: Summary
     """From sending to the first delta of the stream."""
     gap: Summary
@@ -172,12 +172,13 @@ class _Caller:
         self._calls += 1
         if complaint := _find_fault(self._job, status, body):
             samples.bad.append(complaint)
+        arrivals = connection.arrivals
+        samples.gap += [(later - earlier) * 1000 for earlier, later in pairwise(arrivals)]
         if self._calls == 1:
             return
         samples.call.append(took * 1000)
-        if arrivals := connection.arrivals:
+        if arrivals:
             samples.first_delta.append((arrivals[0] - sent) * 1000)
-            samples.gap += [(later - earlier) * 1000 for earlier, later in pairwise(arrivals)]
 
     def _request(self) -> bytes:
         """Return the next request; every prompt differs."""

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.figures import Line
+from gateway.sidecar import OPA_VERSION
 
 ROOT = Path(__file__).parents[2]
 READING = (
@@ -72,9 +73,9 @@ def describe_machine() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "cpu_model": _cpu_model(),
         "memory_gb": round(psutil.virtual_memory().total / 1024**3),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": platform.system(),
         "python": platform.python_version(),
-        "opa": _opa_version(),
+        "opa": OPA_VERSION,
         "packages": {name: version(name) for name in _PACKAGES},
         "commit": _git("rev-parse", "HEAD"),
         "is_changed": bool(_git("status", "--porcelain")),
@@ -88,12 +89,6 @@ def _cpu_model() -> str:
         return platform.processor()
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(models, platform.processor())
-
-
-def _opa_version() -> str:
-    from gateway.sidecar import OPA_VERSION
-
-    return OPA_VERSION
 
 
 def _git(*arguments: str) -> str:

@@ -71,7 +71,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         """Return a figure of one target against a base, within each round."""
         pairs: dict[int, dict[str, float]] = {}
         for turn in self.turns:
-            pairs.setdefault(turn.round, {})[turn.target] = value(turn)
+            if turn.target in {target, base}:
+                pairs.setdefault(turn.round, {})[turn.target] = value(turn)
         return spread(operation(pair[target], pair[base]) for pair in pairs.values())
 
 

@@ -40,6 +40,8 @@ POLICIES = ROOT / "policies"
 OUTPUT = ROOT / "build" / "bench.json"
 ONE_WORKER = {"COUNTERSIGN_PROXY__WORKERS": "1"}
 PACED_STREAMS = 64
+LOG_WIDTH = 120
+"""Of the table where there is no terminal."""
 LIMIT_S = 600
 """After this the benchmark gives up."""
 
@@ -49,6 +51,8 @@ def run() -> int:
     signal.signal(signal.SIGALRM, _give_up)
     signal.alarm(LIMIT_S)
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=LOG_WIDTH)
     began = time.monotonic()
 
     def say(words: str) -> None:

@@ -89,6 +89,7 @@ def request(
     agent: str = "",
     token: str = "",
     length: int | None = None,
+    connection: str = "close",
 ) -> bytes:
     """Return the bytes of a call; its length may lie, and is left out if it is negative."""
     length = len(body) if length is None else length
@@ -96,7 +97,7 @@ def request(
         f"{method} {target} HTTP/1.1",
         "host: gateway",
         "content-type: application/json",
-        "connection: close",
+        *([f"connection: {connection}"] if connection else []),
         *([f"user-agent: {agent}"] if agent else []),
         *([f"authorization: Bearer {token}"] if token else []),
         *([f"content-length: {length}"] if length >= 0 else []),
@@ -111,16 +112,31 @@ def send(
     *,
     source: str = "127.0.0.1",
     is_half_closed: bool = False,
+    then: bytes = b"",
+    soon: Callable[[], None] | None = None,
     timeout_s: float = CALL_S,
 ) -> Reply:
-    """Send bytes as they are and read until the gateway closes the connection."""
+    """Send bytes as they are and read until the gateway closes the connection.
+
+    Args:
+        deployment: Where to.
+        data: What to send.
+        source: The address to come from.
+        is_half_closed: Whether to end the sending, as a client does that breaks off.
+        soon: What to do once the first bytes have come back.
+        then: What to send once the gateway had the time to read what came before.
+        timeout_s: How long to wait for the end.
+    """
     address = ("127.0.0.1", deployment.base_port)
     with socket.create_connection(address, timeout_s, (source, 0)) as connection:
         with suppress(ConnectionError):
             connection.sendall(data)
+            if then:
+                time.sleep(0.2)
+                connection.sendall(then)
             if is_half_closed:
                 connection.shutdown(socket.SHUT_WR)
-        raw, is_closed = _read_all(connection)
+        raw, is_closed = _read_all(connection, soon)
     return _read_reply(raw, is_closed, method=data.partition(b" ")[0].decode("latin-1"))
 
 
@@ -156,12 +172,8 @@ def read_told(reply: Reply) -> Told:
 
 def read_events(reply: Reply) -> list[dict[str, Any]]:
     """Return the data of a stream's events, strictly."""
-    events = []
-    for block in reply.body.decode().split("\n\n"):
-        for line in block.splitlines():
-            if line.startswith("data:"):
-                events.append(json.loads(line.removeprefix("data:")))
-    return events
+    lines = reply.body.decode().splitlines()
+    return [json.loads(line.removeprefix("data:")) for line in lines if line.startswith("data:")]
 
 
 def fetch_records(
@@ -182,10 +194,12 @@ def fetch_records(
     return records
 
 
-def _read_all(connection: socket.socket) -> tuple[bytes, bool]:
-    parts = []
+def _read_all(connection: socket.socket, soon: Callable[[], None] | None) -> tuple[bytes, bool]:
+    parts: list[bytes] = []
     try:
         while part := connection.recv(65536):
+            if soon and not parts:
+                soon()
             parts.append(part)
     except ConnectionError:
         return b"".join(parts), True

@@ -114,9 +114,6 @@ CASES: Mapping[str, tuple[Make, str]] = {
         _with(GOOD, "content-encoding: identity", "content-encoding: deflate"),
         "body.compressed",
     ),
-    "a length that is too short": (_with(GOOD, length=len(GOOD) - 9), "body.not_json"),
-    "a chunk without a size": (_chunked(b"zz\r\n" + GOOD + b"\r\n0\r\n\r\n"), "body.truncated"),
-    "a chunk longer than it says": (_chunked(b"5\r\n" + GOOD + b"\r\n0\r\n\r\n"), "body.truncated"),
     "a model that is a number": (_with(encode(prompt(model=5))), "body.wrong_type"),
     "a model that is a list": (_with(encode(prompt(model=[MODEL]))), "body.wrong_type"),
     "a stream that is a word": (_with(encode(prompt(stream="yes"))), "body.wrong_type"),
@@ -207,8 +204,23 @@ def test_a_body_that_is_broken_off_is_recorded_as_cancelled(deployment: Deployme
     }
     replies = send_all(calls)
     assert {(reply.raw, reply.is_closed) for reply in replies.values()} == {(b"", True)}
-    ended = {"outcome": "undecided", "ending": "cancelled", "status": None, "error_code": ""}
+    ended = {"outcome": "undecided", "ending": "cancelled", "status": None, "error_code": None}
     assert fetch_records(deployment, list(calls)) == dict.fromkeys(calls, ended)
+
+
+def test_a_length_that_is_too_short_cuts_the_body_and_the_rest_is_no_request(
+    deployment: Deployment,
+) -> None:
+    agent = "short-length/one"
+    cut = len(GOOD) - 9
+    call = request(GOOD[:cut], token=token_for(deployment), agent=agent, connection="")
+    reply = send(deployment, call, then=GOOD[cut:] + b"\r\n\r\n")
+    assert read_told(reply) == _expected("body.not_json")
+    rest = reply.raw.partition(reply.body)[2]
+    assert rest.startswith(b"HTTP/1.0 400 ")
+    assert b"[http.malformed, exch_" in rest
+    ended = {"outcome": "undecided", "ending": "refused", "status": 400}
+    assert fetch_records(deployment, [agent]) == {agent: {**ended, "error_code": "body.not_json"}}
 
 
 def test_a_body_of_exactly_32_mb_reaches_the_claude_server(deployment: Deployment) -> None:
