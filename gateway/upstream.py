@@ -151,7 +151,7 @@ class Upstreams:
 
 
 def _payload(body: bytes) -> bytes | io.BytesIO | None:
-    """Return a body as the client library sends it without blocking the loop: large ones in parts."""
+    """Return a body as it is sent without blocking the loop: a large one in parts."""
     return io.BytesIO(body) if len(body) > LARGE_BODY_BYTES else body or None
 
 
