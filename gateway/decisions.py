@@ -93,9 +93,15 @@ def build_request(
 
 
 def read_client(headers: dict[str, str]) -> Client | None:
-    """Return the client program that `user-agent` names, e.g. `claude-cli/2.1.197 (…)`."""
-    product = headers.get("user-agent", "").partition(" ")[0][:_MAX_HEADER_FACT]
+    """Return the client program that `user-agent` names.
+
+    Claude Code says `claude-cli/2.1.197 (…)`, the SDKs `Anthropic/Python 2.12.0`.
+    """
+    product, _, rest = headers.get("user-agent", "")[:_MAX_HEADER_FACT].partition(" ")
     name, _, version = product.partition("/")
+    following = rest.partition(" ")[0]
+    if following[:1].isdigit() and not version[:1].isdigit():
+        name, version = product, following
     return Client(name=name, version=version) if name else None
 
 

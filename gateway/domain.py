@@ -251,7 +251,7 @@ class Answer(Strict, frozen=True, kw_only=True):
     schema: Literal[1]
     allow: bool
     deny: tuple[Reason, ...]
-    status: Literal[400, 403, 429]
+    status: Literal[400, 403, 429, 451]
     endpoint: str
     approval: ApprovalObligation
     recording: RecordingObligation

@@ -187,7 +187,7 @@ class Gate:
                     return _unchanged(first, decision)
             left_s = (until_ns - self.now_ns()) / 10**9
             if left_s <= 0 or approval.id is None:
-                raise _still_waiting(self.approvals, approval)
+                raise _still_waiting(self.approvals, approval, first.answer.status)
             approval = await self.approvals.wait(
                 approval.id, len(approval.verdicts), left_s, caller.gone
             )
@@ -292,13 +292,15 @@ def _unchanged(first: Decision, later: Decision) -> Decision:
         or first.answer.masking != later.answer.masking
         or first.answer.endpoint != later.answer.endpoint
     ):
-        raise Refusal("policy.changed", "The policy changed while you waited; send again.")
+        sentence = "The policy changed while you waited; send again."
+        raise Refusal("policy.changed", sentence, status=first.answer.status)
     return later
 
 
-def _still_waiting(approvals: Approvals, approval: Approval) -> Refusal:
+def _still_waiting(approvals: Approvals, approval: Approval, status: int) -> Refusal:
     where = f" at {approvals.url_of(approval.id)}" if approval.id else ""
     return Refusal(
         "approval.pending",
         f"This call waits for approval {approval.id}{where}. Send it again after it is granted.",
+        status=status,
     )

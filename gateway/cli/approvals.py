@@ -9,6 +9,8 @@ import click
 from gateway.cli.api import call
 from gateway.cli.terminal import folder_option, show_table, visible
 
+_STATES = {"approve": "approved", "deny": "denied"}
+
 token_option = click.option("--token", help="Your token, instead of COUNTERSIGN_TOKEN.")
 
 
@@ -36,7 +38,7 @@ def _cells(item: dict[str, Any]) -> tuple[str, ...]:
     verdicts = (f"{v['verdict']} by {v['person']}: {v['comment']}" for v in item["verdicts"])
     return (
         item["id"],
-        item["state"],
+        _STATES.get(item["verdicts"][-1]["verdict"] if item["verdicts"] else "", item["state"]),
         item["person"],
         item["model"],
         ", ".join(item["repositories"]),

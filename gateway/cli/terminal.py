@@ -36,8 +36,9 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     if not console.is_terminal:
         console = Console(width=10_000)
     table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(Text(visible(column, one_line=True)), overflow="fold")
+    for number, column in enumerate(columns):
+        is_key = number == 0
+        table.add_column(Text(visible(column, one_line=True)), overflow="fold", no_wrap=is_key)
     for row in rows:
         table.add_row(*(Text(visible(value, one_line=True)) for value in row))
     console.print(table)

@@ -28,6 +28,7 @@ from gateway.demo.wire import (
 )
 
 DEFAULT_MODELS = (
+    "claude-opus-5-5",
     "claude-opus-4-8",
     "claude-sonnet-4-6",
     "claude-haiku-4-5",

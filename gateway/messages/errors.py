@@ -10,6 +10,7 @@ _KINDS = {
     405: "invalid_request_error",
     413: "request_too_large",
     429: "rate_limit_error",
+    451: "permission_error",
     529: "overloaded_error",
 }
 

@@ -69,8 +69,9 @@ _preferred_endpoint := object.get(config.endpoints, input.request.model, setting
 default _status := 403
 
 # METADATA
-# title: Claude Code shows the sentence of a refusal with this status only
-_status := 400 if input.request.client.name == "claude-cli"
+# title: Claude Code shows the sentence of a refusal with this status after one request
+# description: With 400 and 422 it sends the call five more times; with 403 it speaks of the login.
+_status := 451 if input.request.client.name == "claude-cli"
 
 _masked_in_response := org.masking | {name |
 	some team in settings.teams

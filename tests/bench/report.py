@@ -1,5 +1,6 @@
 """The report: a table for people, a JSON file with every raw figure for later comparisons."""
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -65,6 +66,16 @@ def write(path: Path, lines: Sequence[Line], raw: dict[str, Any]) -> None:
     report = {"reading": READING, "measured_on": describe_machine(), **raw, "lines": lines}
     encoded = msgspec.json.encode(report, enc_hook=str)
     path.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
+
+
+def digest_product() -> str:
+    """Return a digest of the code and policies measured: it must not change while measuring."""
+    digest = hashlib.sha256()
+    for folder in ("gateway", "lake", "policies"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in {".py", ".rego", ".json"}:
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def describe_machine() -> dict[str, Any]:

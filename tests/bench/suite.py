@@ -58,6 +58,7 @@ def run() -> int:
     def say(words: str) -> None:
         console.print(f"[dim]{time.monotonic() - began:4.0f} s[/]  {words}")
 
+    product = report.digest_product()
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
             rows, decisions = _measure(Path(folder), stack, say)
@@ -66,7 +67,12 @@ def run() -> int:
         return 1
     lines = _lines(rows, decisions)
     report.show(console, lines)
+    is_mixed = report.digest_product() != product
+    if is_mixed:
+        console.print("[bold red]Code or policies changed while measuring: run it again.[/]")
     raw: dict[str, Any] = {
+        "product": product,
+        "is_mixed": is_mixed,
         "settings": {"workers": 1, "durability": "strict", "took_s": time.monotonic() - began},
         "rows": rows,
         "opa": decisions,
