@@ -77,7 +77,7 @@ def configure_logging() -> None:
 def _issuers(settings: Settings) -> list[Issuer]:
     if settings.demo:
         return [demo_setup.issuer_of(settings)]
-    return [Issuer(**issuer.model_dump()) for issuer in settings.issuers]
+    return [Issuer(**issuer.model_dump(exclude={"jwks_url"})) for issuer in settings.issuers]
 
 
 def _endpoints(settings: Settings) -> dict[str, Endpoint]:

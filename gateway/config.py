@@ -255,21 +255,34 @@ def load_settings(path: Path | None, **overrides: Any) -> Settings:
     Raises:
         BadConfig: with all errors at once.
     """
-    values: Any = {}
+    values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = yaml.safe_load(path.read_text()) or {}
+            loaded = yaml.safe_load(path.read_text()) or {}
         except OSError as e:
             raise BadConfig([f"{path}: {e.strerror}"]) from e
         except yaml.YAMLError as e:
             raise BadConfig([f"{path}: {' '.join(str(e).split())}"]) from e
-        if not isinstance(values, dict):
+        if not isinstance(loaded, dict):
             raise BadConfig([f"{path}: must be a mapping of settings"])
+        values = loaded
     try:
-        settings = Settings(**{**values, **overrides})
+        settings = Settings(**_merge(values, overrides))
     except ValidationError as e:
         raise BadConfig([_explain(error) for error in e.errors()]) from e
     return settings.model_copy(update={"folder": settings.folder.absolute()})
+
+
+def _merge(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a file with single settings replaced, also inside sections."""
+    merged = dict(values)
+    for name, value in overrides.items():
+        inner = merged.get(name)
+        if isinstance(value, dict) and isinstance(inner, dict):
+            merged[name] = _merge(inner, value)
+        else:
+            merged[name] = value
+    return merged
 
 
 def _explain(error: Any) -> str:

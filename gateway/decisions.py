@@ -6,6 +6,7 @@ Anything odd is a failure, and a failure never opens the way.
 import msgspec
 
 from gateway.domain import (
+    NOT_JSON,
     AccessAnswer,
     Answer,
     Client,
@@ -127,7 +128,7 @@ def read_answer(body: bytes, question: DecisionInput, input_json: bytes) -> Deci
     result, revision = _read_result(body)
     try:
         answer = _decode_answer(result)
-    except msgspec.MsgspecError as e:
+    except NOT_JSON as e:
         raise _failure(f"its answer is not of the known form: {e}") from e
     _check_supported(answer)
     is_stale = [reason.code for reason in answer.deny] == [STALE]
@@ -151,7 +152,7 @@ def read_access(body: bytes) -> tuple[AccessAnswer, str]:
     result, revision = _read_result(body)
     try:
         answer = _decode_access(result)
-    except msgspec.MsgspecError as e:
+    except NOT_JSON as e:
         raise _failure(f"its answer is not of the known form: {e}") from e
     if answer.allow == bool(answer.deny):
         raise _failure("its answer contradicts itself")
@@ -161,7 +162,7 @@ def read_access(body: bytes) -> tuple[AccessAnswer, str]:
 def _read_result(body: bytes) -> tuple[bytes, str]:
     try:
         reply = _decode_reply(body)
-    except msgspec.MsgspecError as e:
+    except NOT_JSON as e:
         raise _failure("its reply is not JSON of the known form") from e
     if isinstance(reply.result, msgspec.UnsetType):
         raise _failure("its decision is undefined")

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
-from gateway.domain import Failure
+from gateway.domain import NOT_JSON, Failure
 from gateway.exchange import Exchange
 from gateway.masking.answers import AnswerMasker, Blocked
 from gateway.masking.rules import Rule
@@ -114,7 +114,7 @@ class Delivery:
         """Mask and read a whole body; one that is not JSON passes as text, if it is an error."""
         try:
             value = msgspec.json.decode(body)
-        except msgspec.MsgspecError as e:
+        except NOT_JSON as e:
             if answer.status < 400:
                 raise _unreadable("it is not JSON") from e
             self._exchange.facts.read_error({})

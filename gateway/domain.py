@@ -290,6 +290,9 @@ class AccessAnswer(Strict, frozen=True, kw_only=True):
     deny: tuple[Reason, ...]
 
 
+NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding hostile JSON raises: not of the form, not UTF-8, nested too deep."""
+
 # --- errors -------------------------------------------------------------------------------------
 
 

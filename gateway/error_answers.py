@@ -2,7 +2,7 @@
 
 from gateway.domain import ExchangeId, Failure, GatewayError, Refusal, Unauthenticated
 from gateway.exchange import Exchange
-from gateway.messages.errors import error_body
+from gateway.messages.errors import error_body, one_line
 from gateway.ports import Caller, Headers
 
 
@@ -35,7 +35,7 @@ async def answer_error(
         await caller.send(exchange.last_words)
         return
     status = status_of(error)
-    sentence = f"{error.message} [{error.code}, {exchange_id}]"
+    sentence = f"{one_line(error.message)} [{error.code}, {exchange_id}]"
     body = error_body(status, sentence, exchange_id)
     headers = [*_error_headers(error, exchange_id), ("content-length", str(len(body)))]
     await caller.start(status, headers)

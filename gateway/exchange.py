@@ -16,7 +16,7 @@ from gateway.domain import (
 )
 from gateway.masking.answers import Tally
 from gateway.messages.answers import AnswerFacts
-from gateway.messages.errors import error_kind
+from gateway.messages.errors import error_kind, one_line
 from gateway.messages.sse import error_event
 from gateway.ports import Arrival, Headers
 from gateway.records import (
@@ -67,6 +67,7 @@ class Exchange:
         self.status = 0
         """Of the answer, once it is known what will be released."""
         self.is_open = False
+        """Whether the opening record was written."""
         self.is_closed = False
         self.is_answering = False
         """Whether the head of a streamed answer was released."""
@@ -121,7 +122,6 @@ class Exchange:
 
     def open(self, body: bytes | None) -> Opening:
         """Return the opening record; `body` is the request as recorded."""
-        self.is_open = True
         arrival = self.arrival
         return Opening(
             exchange_id=self.id,
@@ -172,7 +172,7 @@ class Exchange:
 
     def break_off(self, error: GatewayError) -> Chunk:
         """Return the record of the error event that ends a stream before its end."""
-        sentence = f"{error.message} [{error.code}, {self.id}]"
+        sentence = f"{one_line(error.message)} [{error.code}, {self.id}]"
         status = error.status if isinstance(error, Failure) else 400
         self.last_words = error_event(error_kind(status), sentence)
         return self.chunk(self.last_words)

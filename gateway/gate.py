@@ -16,6 +16,7 @@ Knows no HTTP library, no OPA, no files; what it needs is declared in `gateway.p
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +82,7 @@ class Gate:
         """Carry one call to its end; every end is recorded."""
         exchange_id = self.new_id()
         try:
-            principal = await self.identity.identify(caller.arrival.by_name())  # 1
+            principal = await self.identity.identify(caller.arrival.headers)  # 1
         except (Unauthenticated, Failure) as e:
             self.strangers.note(e.code, caller.arrival.peer)
             await answer_error(caller, exchange_id, e)
@@ -97,6 +98,9 @@ class Gate:
             self._close(exchange, Ending.CANCELLED)
             raise
         finally:
+            with suppress(Failure):  # whatever else went wrong, its end is recorded if it can be
+                unexpected = Failure("gateway.error", "The gateway failed.", status=500)
+                self._close(exchange, Ending.FAILED, unexpected)
             _log.info("exchange_ended %s", exchange.summary())
 
     async def _carry(self, caller: Caller, exchange: Exchange) -> None:
@@ -161,6 +165,7 @@ class Gate:
 
     async def _open(self, exchange: Exchange, recorded: bytes) -> None:
         self.journal.append(exchange.open(recorded if exchange.keeps_content else None))
+        exchange.is_open = True
         if exchange.decision and exchange.decision.outcome is not Outcome.DENY:
             await self._make_durable(exchange)
 
@@ -234,15 +239,21 @@ class Gate:
     # --- 9: close ---------------------------------------------------------------------------------
 
     def _close(self, exchange: Exchange, ending: Ending, error: GatewayError | None = None) -> None:
-        """Write the closing record, and before it the opening if there was none yet."""
+        """Write the closing record, and before it the opening if there was none yet.
+
+        An exchange whose opening was written owes its closing: if it can't be written now, the
+        journal writes it as soon as it can.
+        """
         if exchange.is_closed:
             return
+        if not exchange.is_open:
+            self.journal.append(exchange.open(None))
+            exchange.is_open = True
+        closing = exchange.close(ending, error)
         try:
-            if not exchange.is_open:
-                self.journal.append(exchange.open(None))
-            self.journal.append(exchange.close(ending, error))
+            self.journal.append(closing)
         except Failure:
-            _log.exception("closing_not_recorded exchange=%s", exchange.id)
+            self.journal.owe(closing)
             raise
 
     async def _make_durable(self, exchange: Exchange) -> None:
@@ -265,6 +276,8 @@ class Gate:
             await self._make_durable(exchange)
         except Failure as e:
             error = e
+            with suppress(Failure):
+                self._close(exchange, Ending.FAILED, e)
         try:
             await answer_error(caller, exchange.id, error, exchange)
         except CallerGone:

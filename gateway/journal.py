@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import shutil
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -27,6 +28,8 @@ from gateway.records import (
 )
 
 SEGMENT_BYTES = 64 * 1024 * 1024
+MAX_OWED = 10_000
+"""Closings kept in memory while the disk takes none."""
 SYNC_EVERY_S = 1.0
 """The longest that a relaxed record waits for the disk."""
 
@@ -56,6 +59,7 @@ class Journal:
         self._synced = 0
         self._sync: asyncio.Future[None] | None = None
         self._broken: OSError | None = None
+        self._owed: deque[Record] = deque(maxlen=MAX_OWED)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fdatasync")
 
     def open(self) -> None:
@@ -93,6 +97,22 @@ class Journal:
         self._segment_size += len(frame)
         self._sequence += 1
         self._appended += 1
+
+    def owe(self, record: Record) -> None:
+        """Keep a record that could not be written, and write it as soon as that works.
+
+        What is still owed when the process ends, the recorder writes as `interrupted`.
+        """
+        self._owed.append(record)
+
+    def pay(self) -> None:
+        """Write what is owed; what still can't be written stays owed."""
+        while self._owed:
+            try:
+                self.append(self._owed[0])
+            except Failure:
+                return
+            self._owed.popleft()
 
     async def durable(self) -> None:
         """Wait until all that was appended so far is on disk; calls at one time share one sync.
@@ -176,6 +196,7 @@ async def open_journal(root: Path, new_id: Callable[[], str]) -> AsyncIterator[J
     async def keep_syncing() -> None:
         while True:
             await asyncio.sleep(SYNC_EVERY_S)
+            journal.pay()
             try:
                 await journal.durable()
             except Failure:

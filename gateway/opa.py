@@ -12,7 +12,7 @@ import httptools
 import msgspec
 
 from gateway.decisions import read_access, read_answer
-from gateway.domain import AccessAnswer, AccessInput, Decision, DecisionInput, Failure
+from gateway.domain import NOT_JSON, AccessAnswer, AccessInput, Decision, DecisionInput, Failure
 from gateway.masking.rules import BadRule
 from gateway.tables import Tables, read_tables
 
@@ -181,7 +181,7 @@ class Policy:
         body = await self._query(_TABLES, b"{}")
         try:
             tables = read_tables(body)
-        except (msgspec.MsgspecError, BadRule) as e:
+        except (*NOT_JSON, BadRule) as e:
             raise _undecided(f"its tables can't be used: {e}") from e
         self._tables.pop(tables.revision, None)
         self._tables[tables.revision] = tables

@@ -65,7 +65,7 @@ class Caller(Protocol):
 class Identity(Protocol):
     """Validates a caller's credential."""
 
-    async def identify(self, headers: Mapping[str, str]) -> Principal:
+    async def identify(self, headers: Headers) -> Principal:
         """Return who calls.
 
         Raises:
@@ -96,6 +96,9 @@ class Journal(Protocol):
 
     def append(self, record: Record) -> None:
         """Write a record; raises `Failure` if it can't be written."""
+
+    def owe(self, record: Record) -> None:
+        """Keep a record that could not be written, and write it as soon as that works."""
 
     async def durable(self) -> None:
         """Wait until all that was appended is on disk; raises `Failure` if it can't be."""

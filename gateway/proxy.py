@@ -10,8 +10,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from aiohttp import ClientError, web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp import ClientError, ClientPayloadError, web
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from gateway.domain import ExchangeId, Refusal
 from gateway.gate import Gate
@@ -51,7 +51,9 @@ class _HttpCaller:
 
     async def read_body(self) -> bytes:
         headers = self._request.headers
-        if headers.get("Content-Encoding", "identity").lower() != "identity":
+        encodings = {value.strip().lower() for value in headers.getall("Content-Encoding", ())}
+        transfers = {value.strip().lower() for value in headers.getall("Transfer-Encoding", ())}
+        if not encodings <= {"identity"} or not transfers <= {"chunked"}:
             raise Refusal("body.compressed", "Compressed request bodies are not accepted.")
         if (self._request.content_length or 0) > MAX_BODY_BYTES:
             raise _too_large()
@@ -88,6 +90,8 @@ class _HttpCaller:
     async def send(self, data: bytes) -> None:
         if self.response is None:
             raise RuntimeError("send before start")
+        if self._request.method == "HEAD":
+            return
         try:
             await self.response.write(data)
         except ConnectionError as e:
@@ -107,6 +111,15 @@ class _Connection(RequestHandler):
         super().connection_lost(exc)
         if self.gone is not None and not self.gone.done():
             self.gone.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; a body that stops being HTTP fails its reader, who would wait for ever."""
+        super().data_received(data)
+        request = self._current_request
+        if request is not None and self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            content = request.content
+            if not content.is_eof() and content.exception() is None:
+                content.set_exception(ClientPayloadError("not HTTP"))
 
     def handle_error(
         self,
@@ -186,7 +199,7 @@ class ProxyServer(web.Server):
         _log.warning("request_refused status=%d error=%s", status, type(exc).__name__)
         exchange_id = self._new_id()
         words = "can't be read as HTTP" if status < 500 else "could not be handled"
-        body = error_body(status, f"The request {words} [{code}, {exchange_id}]", exchange_id)
+        body = error_body(status, f"The request {words}. [{code}, {exchange_id}]", exchange_id)
         response = web.Response(
             status=status,
             body=body,
@@ -196,6 +209,8 @@ class ProxyServer(web.Server):
                 "x-should-retry": "false",
             },
         )
+        if request.method == "HEAD":
+            response.body = None
         response.force_close()
         return response
 

@@ -164,6 +164,9 @@ def _checked(response: aiohttp.ClientResponse) -> UpstreamAnswer:
             "The Claude server refused the gateway's own credential; tell the gateway's operators.",
             status=502,
         )
+    if 300 <= response.status < 400:
+        response.close()
+        raise _unreachable("answered with a redirect, which is never followed or passed on")
     if encoding.lower() != "identity":
         response.close()
         raise _unreachable(f"answered in an encoding that was not asked for ({encoding[:32]})")

@@ -13,6 +13,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.table import Table
+from sqlalchemy.exc import SQLAlchemyError
 
 from lake.exchanges import EXCHANGES
 from lake.schema import CONTENTS, EVENTS, PROOFS, TableShape
@@ -96,11 +97,19 @@ def open_lake(uri: str, warehouse: Path) -> Lake:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     # Not `as_uri()`: PyIceberg takes the path as it stands and would not decode it.
-    catalog = SqlCatalog(CATALOG_NAME, uri=uri, warehouse=f"file://{folder}")
+    catalog = _open_catalog(uri, f"file://{folder}")
     catalog.create_namespace_if_not_exists(NAMESPACE)
     for shape in SHAPES.values():
         _add_missing_columns(_load_or_create(catalog, shape), shape)
     return Lake(catalog, folder)
+
+
+def _open_catalog(uri: str, warehouse: str) -> SqlCatalog:
+    """Open the catalog; when another process makes its tables just now, try again."""
+    try:
+        return SqlCatalog(CATALOG_NAME, uri=uri, warehouse=warehouse)
+    except SQLAlchemyError:
+        return SqlCatalog(CATALOG_NAME, uri=uri, warehouse=warehouse)
 
 
 def _load_or_create(catalog: Catalog, shape: TableShape) -> Table:

@@ -204,7 +204,7 @@ class Console:
     # --- shared ---------------------------------------------------------------------------------
 
     async def _identify(self, request: web.Request) -> Principal:
-        return await self.identity.identify({n.lower(): v for n, v in request.headers.items()})
+        return await self.identity.identify(list(request.headers.items()))
 
     async def _ask(
         self,

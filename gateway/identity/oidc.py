@@ -48,7 +48,7 @@ class TokenIdentity:
         self._now_s = now_s
         self._known: OrderedDict[bytes, Principal] = OrderedDict()
 
-    async def identify(self, headers: Mapping[str, str]) -> Principal:
+    async def identify(self, headers: Sequence[tuple[str, str]]) -> Principal:
         """Return who calls.
 
         Raises:
@@ -113,19 +113,25 @@ class TokenIdentity:
             raise _bad("token.invalid", "its signature or a required claim is not valid") from e
 
 
-def find_token(headers: Mapping[str, str]) -> str:
-    """Return the caller's token from `authorization` or `x-api-key`; two must be equal.
-
-    `headers` has lower-case names.
-    """
-    scheme, _, bearer = headers.get("authorization", "").strip().partition(" ")
-    if scheme and scheme.lower() != "bearer":
-        raise _bad("token.scheme", "the authorization header is not of the form `Bearer TOKEN`")
-    tokens = {token.strip() for token in (bearer, headers.get("x-api-key", "")) if token.strip()}
+def find_token(headers: Sequence[tuple[str, str]]) -> str:
+    """Return the caller's token from `authorization` or `x-api-key`; several must be equal."""
+    tokens = set()
+    for name, value in headers:
+        match name.lower():
+            case "authorization":
+                scheme, _, token = value.strip().partition(" ")
+                if scheme.lower() != "bearer":
+                    raise _bad("token.scheme", "authorization is not of the form `Bearer TOKEN`")
+                tokens.add(token.strip())
+            case "x-api-key":
+                tokens.add(value.strip())
+            case _:
+                pass
+    tokens.discard("")
     if not tokens:
         raise _bad("token.missing", "there is none; send `Authorization: Bearer TOKEN`")
     if len(tokens) > 1:
-        raise _bad("token.ambiguous", "authorization and x-api-key hold two different ones")
+        raise _bad("token.ambiguous", "authorization and x-api-key hold different ones")
     token = tokens.pop()
     if len(token) > MAX_TOKEN_CHARS:
         raise _bad("token.too_long", f"it is longer than {MAX_TOKEN_CHARS} characters")

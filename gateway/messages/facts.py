@@ -1,9 +1,8 @@
 """The action facts of a request, read from the very object that is forwarded."""
 
 import json
-from collections.abc import Iterator
+import re
 from typing import Any
-from urllib.parse import urlsplit
 
 from gateway.domain import Fact, Refusal, Route, Source
 
@@ -13,6 +12,12 @@ PATHS = {
     ("GET", "/v1/models"): Route.MODELS,
 }
 """The routes the gateway knows, by method and exact raw path."""
+
+MAX_COUNT = 2**53 - 1
+"""The largest number that every JSON reader reads alike."""
+
+_HTTP_URL = re.compile(r"https?://([A-Za-z0-9.-]+)(?::\d{1,5})?(?:[/?#][!-\[\]-~]*)?")
+"""Without user, backslash, space or anything else that readers of URLs disagree about."""
 
 _NO_TEXT = frozenset(
     {
@@ -62,7 +67,7 @@ def read_facts(body: dict[str, Any]) -> Facts:
         Refusal: a field that decides something has a type the API does not define.
     """
     messages = _field(body, "messages", list, [])
-    tools = [tool for tool in _field(body, "tools", list, []) if isinstance(tool, dict)]
+    tools = _read_tools(body)
     texts: list[str] = []
     sources: set[tuple[str, str]] = set()
     for value in (body.get("system"), messages):
@@ -71,9 +76,9 @@ def read_facts(body: dict[str, Any]) -> Facts:
         model=_field(body, "model", str, ""),
         stream=_field(body, "stream", bool, False),
         max_tokens=_field(body, "max_tokens", int, 0),
-        tools=tuple(_strings(tool.get("name") for tool in tools)),
+        tools=tuple(tool["name"] for tool in tools if "name" in tool),
         server_tools=tuple(
-            t for t in _strings(tool.get("type") for tool in tools) if t != "custom"
+            tool["type"] for tool in tools if tool.get("type", "custom") != "custom"
         ),
         mcp_hosts=tuple(_host(server) for server in _field(body, "mcp_servers", list, [])),
         sources=tuple(Source(kind=k, media_type=m) for k, m in sorted(sources)),
@@ -88,27 +93,36 @@ def _field(body: dict[str, Any], name: str, kind: type, default: Any) -> Any:
     value = body.get(name)
     if value is None:
         return default
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        words = {str: "a string", bool: "true or false", int: "an integer", list: "an array"}
-        raise Refusal(
-            "body.wrong_type", f"The request can't be read: {name} must be {words[kind]}."
-        )
+    if not (_is_count(value) if kind is int else isinstance(value, kind)):
+        words = {str: "a string", bool: "true or false", int: "a number", list: "an array"}
+        raise _wrong_type(f"{name} must be {words[kind]}")
     return value
 
 
-def _strings(values: Iterator[Any]) -> Iterator[str]:
-    return (value for value in values if isinstance(value, str))
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_COUNT
+
+
+def _read_tools(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the tools; one whose name or type can't be read would hide from the rules."""
+    tools: list[Any] = _field(body, "tools", list, [])
+    for tool in tools:
+        if not isinstance(tool, dict) or not all(
+            isinstance(tool.get(name, ""), str) for name in ("name", "type")
+        ):
+            raise _wrong_type("each of tools must be an object with a name")
+    return tools
+
+
+def _wrong_type(what: str) -> Refusal:
+    return Refusal("body.wrong_type", f"The request can't be read: {what}.")
 
 
 def _host(server: Any) -> str:
-    """Return the host of an MCP server; an unreadable URL whole, so that no rule grants it."""
+    """Return the host of an MCP server, if every reader of its URL would find the same one."""
     url = server.get("url") if isinstance(server, dict) else None
-    if not isinstance(url, str):
-        return "unreadable"
-    try:
-        return urlsplit(url).hostname or url[:256]
-    except ValueError:
-        return url[:256]
+    found = _HTTP_URL.fullmatch(url) if isinstance(url, str) else None
+    return found[1].lower() if found else "unreadable"
 
 
 def _session_id(body: dict[str, Any]) -> str:
@@ -147,7 +161,9 @@ def _walk(root: Any, texts: list[str], sources: set[tuple[str, str]]) -> None:
 
 def _note_source(block: dict[str, Any], sources: set[tuple[str, str]]) -> None:
     source = block.get("source")
-    if isinstance(source, dict) and isinstance(source.get("type"), str):
+    if isinstance(source, dict):
+        if not isinstance(source.get("type"), str):
+            raise _wrong_type("each source must have a type")
         media_type = source.get("media_type")
         sources.add((source["type"], media_type if isinstance(media_type, str) else ""))
     if "file_id" in block and block.get("type") != "file":

@@ -163,7 +163,7 @@ def read_told(reply: Reply) -> Told:
     found = _MESSAGE.fullmatch(message)
     assert found is not None, message
     assert "\n" not in message
-    assert found[1].endswith((".", ")"))
+    assert found[1].endswith((".", ")", "…"))
     assert (found[3], found[3]) == (request_id, reply.headers["request-id"])
     return Told(
         status=reply.status, kind=value["error"]["type"], code=found[2], retry=_read_retry(reply)

@@ -222,5 +222,5 @@ def test_claude_code_is_refused_with_the_status_whose_sentence_it_shows(
 ) -> None:
     call = request(_model("claude-mythos-1"), token=token_for(deployment), agent="claude-cli/2.1.0")
     assert read_told(send(deployment, call)) == Told(
-        status=400, kind="invalid_request_error", code="models.not_granted"
+        status=451, kind="permission_error", code="models.not_granted"
     )

@@ -143,7 +143,7 @@ class FakeIdentity:
 
     answer: Principal | GatewayError = DEV
 
-    async def identify(self, headers: Mapping[str, str]) -> Principal:
+    async def identify(self, headers: Headers) -> Principal:
         if isinstance(self.answer, GatewayError):
             raise self.answer
         return self.answer
@@ -183,6 +183,7 @@ class FakeJournal:
     def __init__(self, log: list[Any]) -> None:
         self.records: list[Record] = []
         self.fails_at: type[Record] | str | None = None
+        self.owed: list[Record] = []
         self._log = log
 
     def append(self, record: Record) -> None:
@@ -190,6 +191,9 @@ class FakeJournal:
             raise Failure("recording_unavailable", "Disk full.")
         self._log.append(type(record).__name__)
         self.records.append(record)
+
+    def owe(self, record: Record) -> None:
+        self.owed.append(record)
 
     async def durable(self) -> None:
         if self.fails_at == "durable":
