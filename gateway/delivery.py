@@ -106,8 +106,8 @@ class Delivery:
         body = self._mask_plain(await _read_whole(answer), answer)
         headers = [*answer.headers, ("content-length", str(len(body)))]
         exchange = self._exchange
-        self._journal.append(exchange.answer(answer.status, headers, _request_id(answer.headers)))
-        self._journal.append(exchange.chunk(body))
+        answered = exchange.answer(answer.status, headers, _request_id(answer.headers))
+        self._journal.append(answered, exchange.chunk(body))
         self._head, self._last = (answer.status, headers), body
 
     def _mask_plain(self, body: bytes, answer: Answer) -> bytes:

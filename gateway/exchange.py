@@ -127,11 +127,11 @@ class Exchange:
             exchange_id=self.id,
             at_ns=self._arrived_ns,
             peer=arrival.peer,
-            user_agent=arrival.by_name().get("user-agent", "")[:512],
+            user_agent=arrival.by_name.get("user-agent", "")[:512],
             path=arrival.path[:2048],
             query=arrival.query[:2048],
             headers={
-                n: v[:1024] for n, v in arrival.by_name().items() if n.startswith(_KEPT_PREFIXES)
+                n: v[:1024] for n, v in arrival.by_name.items() if n.startswith(_KEPT_PREFIXES)
             },
             principal=self.principal,
             request=self.request,

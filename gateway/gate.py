@@ -132,7 +132,7 @@ class Gate:
             value = parse(body)
             incoming = _Incoming(body=body, value=value, facts=read_facts(value))
         exchange.request = build_request(
-            base, incoming.facts, arrival.by_name(), exchange.principal, len(incoming.body)
+            base, incoming.facts, arrival.by_name, exchange.principal, len(incoming.body)
         )
         return incoming
 

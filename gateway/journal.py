@@ -10,12 +10,12 @@ import fcntl
 import logging
 import os
 import shutil
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from functools import partial
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from queue import SimpleQueue
 
 from gateway.domain import Failure
 from gateway.records import (
@@ -53,14 +53,18 @@ class Journal:
         self._segment = 0
         self._sequence = 0
         self._fd = -1
+        self._fd_lock = threading.Lock()
+        """Held while the file is synced or exchanged for the next segment's."""
         self._lock_fd = -1
         self._segment_size = 0
         self._appended = 0
         self._synced = 0
-        self._sync: asyncio.Future[None] | None = None
+        self._is_syncing = False
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._sync_requests: SimpleQueue[Callable[[OSError | None], object] | None] = SimpleQueue()
+        self._sync_thread = threading.Thread(target=self._keep_syncing, name="fdatasync")
         self._broken: OSError | None = None
         self._owed: deque[Record] = deque(maxlen=MAX_OWED)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fdatasync")
 
     def open(self) -> None:
         """Make the folder, take its lock and begin the first segment.
@@ -78,24 +82,27 @@ class Journal:
         self._begin_segment()
         self._folder = self._folder.rename(final)
         _sync_folder(final.parent)
+        self._sync_thread.start()
 
-    def append(self, record: Record) -> None:
-        """Write a record; when this returns, a crash of the process can't lose it.
+    def append(self, *records: Record) -> None:
+        """Write records; when this returns, a crash of the process can't lose them.
 
         Raises:
-            Failure: `recording_unavailable`; nothing of the record will ever be read.
+            Failure: `recording_unavailable`; nothing of the records will ever be read.
         """
         if self._broken is not None:
             raise _unavailable(self._broken)
-        frame = encode_frame(self._sequence, record)
+        frames = b"".join(
+            encode_frame(self._sequence + n, record) for n, record in enumerate(records)
+        )
         try:
-            if self._segment_size and self._segment_size + len(frame) > self._segment_bytes:
+            if self._segment_size and self._segment_size + len(frames) > self._segment_bytes:
                 self._begin_segment()
-            _write_whole(self._fd, frame, self._segment_size)
+            _write_whole(self._fd, frames, self._segment_size)
         except OSError as e:
             raise _unavailable(e) from e
-        self._segment_size += len(frame)
-        self._sequence += 1
+        self._segment_size += len(frames)
+        self._sequence += len(records)
         self._appended += 1
 
     def owe(self, record: Record) -> None:
@@ -120,43 +127,75 @@ class Journal:
         Raises:
             Failure: `recording_unavailable`, from now on for every record.
         """
-        target = self._appended
-        while self._synced < target:
-            if self._broken is not None:
-                raise _unavailable(self._broken)
-            if self._sync is None:
-                loop = asyncio.get_running_loop()
-                covered = self._appended
-                self._sync = loop.run_in_executor(self._thread, _sync_and_close, os.dup(self._fd))
-                self._sync.add_done_callback(partial(self._note_sync, covered))
-            await asyncio.wait([self._sync])
+        if self._broken is not None:
+            raise _unavailable(self._broken)
+        if self._synced >= self._appended:
+            return
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((self._appended, done))
+        if not self._is_syncing:
+            self._request_sync(loop)
+        await done
 
     def close(self) -> None:
         """Sync what is left, give the lock back and stop the thread."""
-        self._thread.shutdown()
+        self._sync_requests.put(None)
+        self._sync_thread.join()
         for fd in (self._fd, self._lock_fd):
-            if fd >= 0:
-                os.fsync(fd)
-                os.close(fd)
+            os.fsync(fd)
+            os.close(fd)
         self._fd = self._lock_fd = -1
 
-    def _note_sync(self, covered: int, done: "asyncio.Future[None]") -> None:
-        self._sync = None
-        error = done.exception() if not done.cancelled() else None
-        if isinstance(error, OSError):
-            self._broken = error
-        elif error is None and not done.cancelled():
+    def _request_sync(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._is_syncing = True
+        covered = self._appended
+        self._sync_requests.put(
+            lambda error: loop.call_soon_threadsafe(self._note_sync, loop, covered, error)
+        )
+
+    def _keep_syncing(self) -> None:
+        """Sync once per request, in a thread, until asked to stop."""
+        while (tell := self._sync_requests.get()) is not None:
+            error = None
+            try:
+                with self._fd_lock:
+                    os.fdatasync(self._fd)
+            except OSError as e:
+                error = e
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                tell(error)
+
+    def _note_sync(
+        self, loop: asyncio.AbstractEventLoop, covered: int, error: OSError | None
+    ) -> None:
+        self._is_syncing = False
+        self._broken = self._broken or error
+        if error is None:
             self._synced = max(self._synced, covered)
+        waiting, self._waiting = self._waiting, []
+        for target, done in waiting:
+            if done.done():
+                continue
+            if self._broken is not None:
+                done.set_exception(_unavailable(self._broken))
+            elif target <= self._synced:
+                done.set_result(None)
+            else:
+                self._waiting.append((target, done))
+        if self._waiting:
+            self._request_sync(loop)
 
     def _begin_segment(self) -> None:
         """Begin the next segment; the finished one is synced whole first."""
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
         path = self._folder / f"{self._segment + 1:08}.segment"
         fd = os.open(path, flags, 0o600)
-        if self._fd >= 0:
-            os.fdatasync(self._fd)
-            os.close(self._fd)
-        self._fd, self._segment, self._segment_size = fd, self._segment + 1, 0
+        with self._fd_lock:
+            if self._fd >= 0:
+                os.fdatasync(self._fd)
+                os.close(self._fd)
+            self._fd, self._segment, self._segment_size = fd, self._segment + 1, 0
         _sync_folder(self._folder)
 
 
@@ -170,13 +209,6 @@ def _write_whole(fd: int, frame: bytes, end: int) -> None:
         os.ftruncate(fd, end)
         os.lseek(fd, end, os.SEEK_SET)
         raise
-
-
-def _sync_and_close(fd: int) -> None:
-    try:
-        os.fdatasync(fd)
-    finally:
-        os.close(fd)
 
 
 def _sync_folder(folder: Path) -> None:

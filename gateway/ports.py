@@ -35,10 +35,8 @@ class Arrival(Fact, frozen=True, kw_only=True):
     headers: Headers
     """In order, names as sent."""
     peer: str
-
-    def by_name(self) -> dict[str, str]:
-        """Return the headers by lower-case name; of repeated ones the first."""
-        return {name.lower(): value for name, value in reversed(self.headers)}
+    by_name: dict[str, str]
+    """Headers by lower-case name; of repeated ones the first."""
 
 
 class CallerGone(Exception):
@@ -94,8 +92,8 @@ class Policy(Protocol):
 class Journal(Protocol):
     """Where records go before anything is delivered."""
 
-    def append(self, record: Record) -> None:
-        """Write a record; raises `Failure` if it can't be written."""
+    def append(self, *records: Record) -> None:
+        """Write records, all or none; raises `Failure` if they can't be written."""
 
     def owe(self, record: Record) -> None:
         """Keep a record that could not be written, and write it as soon as that works."""

@@ -36,17 +36,17 @@ class _HttpCaller:
     def __init__(self, request: web.BaseRequest, gone: "asyncio.Future[None]") -> None:
         self._request = request
         self.response: web.StreamResponse | None = None
+        self._head: tuple[int, Headers] | None = None
         self.gone = gone
         path, _, query = request.raw_path.partition("?")
+        headers = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in request.raw_headers]
         self.arrival = Arrival(
             method=request.method,
             path=path,
             query=query,
-            headers=[
-                (name.decode("latin-1"), value.decode("latin-1"))
-                for name, value in request.raw_headers
-            ],
+            headers=headers,
             peer=request.remote or "",
+            by_name={name.lower(): value for name, value in reversed(headers)},
         )
 
     async def read_body(self) -> bytes:
@@ -81,6 +81,9 @@ class _HttpCaller:
         return b"".join(parts)
 
     async def start(self, status: int, headers: Headers) -> None:
+        if any(name.lower() == "content-length" for name, _ in headers):
+            self._head = (status, headers)  # a whole answer: head and body go out in one write
+            return
         self.response = web.StreamResponse(status=status, headers=headers)
         try:
             await self.response.prepare(self._request)
@@ -88,14 +91,24 @@ class _HttpCaller:
             raise CallerGone from e
 
     async def send(self, data: bytes) -> None:
-        if self.response is None:
-            raise RuntimeError("send before start")
-        if self._request.method == "HEAD":
-            return
         try:
-            await self.response.write(data)
+            if self._head is not None:
+                status, headers = self._head
+                whole = web.Response(status=status, headers=headers, body=data)
+                self.response, self._head = whole, None
+                await whole.prepare(self._request)
+                await whole.write_eof()
+            elif self.response is not None:
+                await self.response.write(data)
         except ConnectionError as e:
             raise CallerGone from e
+
+    def bodiless(self) -> web.Response | None:
+        """Return the answer that was started and has no body."""
+        if self._head is None:
+            return None
+        status, headers = self._head
+        return web.Response(status=status, headers=headers)
 
 
 def _too_large() -> Refusal:
@@ -181,7 +194,7 @@ class ProxyServer(web.Server):
         except Exception:  # noqa: BLE001 - the last resort: the caller gets no content of it
             _log.exception("handler_failed")
             return self._abort(request, caller)
-        return caller.response or _nobody()
+        return caller.response or caller.bodiless() or _nobody()
 
     def _abort(self, request: web.BaseRequest, caller: _HttpCaller) -> web.StreamResponse:
         if caller.response is None:

@@ -7,7 +7,7 @@ unchanged and in order.
 import asyncio
 import io
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from contextlib import asynccontextmanager
 
 import aiohttp
 from yarl import URL
@@ -122,32 +122,42 @@ class Upstreams:
         target = self._endpoints[endpoint]
         method, path = _PATHS[route]
         url = URL(f"{target.base_url}{path}{'?' if query else ''}{query}", encoded=True)
-        call = asyncio.ensure_future(
-            self._session.request(
-                method,
-                url,
-                data=_payload(body),
-                headers=_forwarded(headers, target.credential),
-                allow_redirects=False,
-                skip_auto_headers=("user-agent", "accept", "content-type"),
-            )
-        )
         try:
-            async with asyncio.timeout(self._answer_timeout_s):
-                await asyncio.wait((call, gone), return_when=asyncio.FIRST_COMPLETED)
-                if not call.done():
-                    raise CallerGone
-                response = call.result()
+            async with asyncio.timeout(self._answer_timeout_s), _cancelled_by(gone):
+                response = await self._session.request(
+                    method,
+                    url,
+                    data=_payload(body),
+                    headers=_forwarded(headers, target.credential),
+                    allow_redirects=False,
+                    skip_auto_headers=("user-agent", "accept", "content-type"),
+                )
         except TimeoutError as e:
             raise _unreachable(f"did not answer within {self._answer_timeout_s:.0f} s") from e
         except (aiohttp.ClientError, OSError) as e:
             raise _unreachable("can't be reached") from e
-        finally:
-            if not call.done():
-                call.cancel()
-                with suppress(asyncio.CancelledError, aiohttp.ClientError, OSError):
-                    await call
         return _checked(response)
+
+
+@asynccontextmanager
+async def _cancelled_by(gone: "asyncio.Future[None]") -> AsyncIterator[None]:
+    """Cancel what is awaited inside as soon as `gone` is done; raises `CallerGone` then."""
+    task = asyncio.current_task()
+    if task is None or gone.done():
+        raise CallerGone
+
+    def cancel(_: object) -> None:
+        task.cancel()
+
+    gone.add_done_callback(cancel)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if gone.done() and task.uncancel() == 0:
+            raise CallerGone from None
+        raise
+    finally:
+        gone.remove_done_callback(cancel)
 
 
 def _payload(body: bytes) -> bytes | io.BytesIO | None:

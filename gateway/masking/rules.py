@@ -6,13 +6,14 @@ match can no longer begin here, has been found, or is undecided. Only the undeci
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Annotated, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Annotated, NamedTuple
 
 import msgspec
 import re2
 
 from gateway.domain import Strict
+from gateway.masking.tails import QuotedTail, RunTail, Tail, UntilTail
 
 
 class BadRule(Exception):
@@ -29,34 +30,13 @@ class Hit(NamedTuple):
     start: int
     end: int
     replacement: str
-    tail: "Tail | None"
+    tail: Tail | None
 
 
 class Undecided(NamedTuple):
     """Text from `begin` on could be a match; more text will tell."""
 
     begin: int
-
-
-class Tail(Protocol):
-    """Swallows the part of a match whose end was not seen yet."""
-
-    def swallow(self, text: str, start: int) -> tuple[int, bool]:
-        """Return where swallowing stopped and whether the match ended there."""
-
-
-class Rule(Protocol):
-    """A compiled rule."""
-
-    name: str
-    begins: tuple[str, ...]
-    """Lower-case literals that every match begins with; empty if `find` looks for itself."""
-
-    def look(self, text: str, start: int, *, is_end: bool) -> Hit | Undecided | None:
-        """Say whether a match begins at `start`, where one of `begins` stands."""
-
-    def find(self, text: str, start: int, *, is_end: bool) -> Hit | Undecided | None:
-        """Return the first match at or after `start`, for a rule without `begins`."""
 
 
 # --- the table as the bundle writes it ----------------------------------------------------------
@@ -101,7 +81,7 @@ Spec = PatternSpec | BlockSpec | FieldSpec
 MaskTable = dict[str, Spec]
 
 
-def compile_rules(table: Mapping[str, Spec]) -> dict[str, Rule]:
+def compile_rules(table: Mapping[str, Spec]) -> "dict[str, Rule]":
     """Return the compiled rules of a table.
 
     Raises:
@@ -110,18 +90,18 @@ def compile_rules(table: Mapping[str, Spec]) -> dict[str, Rule]:
     return {name: _compile(name, spec) for name, spec in table.items()}
 
 
-def _compile(name: str, spec: Spec) -> Rule:
+def _compile(name: str, spec: Spec) -> "Rule":
     match spec:
         case PatternSpec() if spec.begins:
-            return _PatternRule(name, spec)
+            return PatternRule(name, spec)
         case PatternSpec() if len(spec.needs) == 1:
-            return _WordRule(name, spec)
+            return WordRule(name, spec)
         case PatternSpec():
             raise BadRule(f"mask {name}: a pattern without `begins` must say what it `needs`")
         case BlockSpec():
-            return _BlockRule(name, spec)
+            return BlockRule(name, spec)
         case FieldSpec():
-            return _FieldRule(name, spec)
+            return FieldRule(name, spec)
 
 
 def _compile_pattern(name: str, pattern: str) -> "re2._Regexp":
@@ -140,67 +120,30 @@ def _compile_alphabet(name: str, alphabet: str) -> re.Pattern[str]:
         raise BadRule(f"mask {name}: the alphabet is no character class: {e}") from e
 
 
-def _lower(begins: Sequence[str]) -> tuple[str, ...]:
-    return tuple(literal.lower() for literal in begins)
-
-
-# --- tails --------------------------------------------------------------------------------------
-
-
-class _RunTail:
-    """Swallows characters of an alphabet."""
-
-    def __init__(self, run: re.Pattern[str]) -> None:
-        self._run = run
-
-    def swallow(self, text: str, start: int) -> tuple[int, bool]:
-        found = self._run.match(text, start)
-        end = found.end() if found else start
-        return end, end < len(text)
-
-
-class _UntilTail:
-    """Swallows everything up to and with a literal."""
-
-    def __init__(self, literal: str) -> None:
-        self._literal = literal
-
-    def swallow(self, text: str, start: int) -> tuple[int, bool]:
-        found = text.find(self._literal, start)
-        if found >= 0:
-            return found + len(self._literal), True
-        return max(start, len(text) - len(self._literal) + 1), False
-
-
-class _QuotedTail:
-    """Swallows up to an unescaped closing quote, which stays, or the end of the line."""
-
-    def __init__(self, quote: str) -> None:
-        self._inside = re.compile(rf"(?:[^{quote}\\\n]|\\[^\n])*")
-
-    def swallow(self, text: str, start: int) -> tuple[int, bool]:
-        found = self._inside.match(text, start)
-        end = found.end() if found else start
-        return end, end < len(text) and text[end:] != "\\"
+def lower(text: str) -> str:
+    """Return `text` with its ASCII letters in lower case: of the same length, unlike `str.lower`."""
+    if text.isascii():
+        return text.lower()
+    return text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
 # --- rules --------------------------------------------------------------------------------------
 
 
-class _PatternRule:
+class PatternRule:
+    """A pattern whose every match begins with one of some literals."""
+
     def __init__(self, name: str, spec: PatternSpec | BlockSpec) -> None:
         self.name = name
-        self.begins = _lower(spec.begins)
+        self.begins = tuple(map(lower, spec.begins))
         self._run = _compile_alphabet(name, spec.alphabet)
         self._pattern = _compile_pattern(name, spec.pattern)
         self._longest = spec.longest
         self._replacement = spec.replace
-        self._tail: Tail = _RunTail(self._run)
-
-    def find(self, text: str, start: int, *, is_end: bool) -> Hit | Undecided | None:  # noqa: ARG002 - one interface
-        return None
+        self._tail: Tail = RunTail(self._run)
 
     def look(self, text: str, start: int, *, is_end: bool) -> Hit | Undecided | None:
+        """Say whether a match begins at `start`, where one of `begins` stands."""
         run = self._run.match(text, start, start + self._longest)
         end = run.end() if run else start
         if end == len(text) and end - start < self._longest and not is_end:
@@ -213,20 +156,21 @@ class _PatternRule:
         return Hit(start, start, end, self._replacement, self._tail if is_cut else None)
 
 
-class _BlockRule(_PatternRule):
+class BlockRule(PatternRule):
+    """A pattern that masks what follows it as well, until an end marker."""
+
     def __init__(self, name: str, spec: BlockSpec) -> None:
         super().__init__(name, spec)
-        self._tail = _UntilTail(spec.until)
+        self._tail = UntilTail(spec.until)
 
     def look(self, text: str, start: int, *, is_end: bool) -> Hit | Undecided | None:
+        """Say whether a match begins at `start`, where one of `begins` stands."""
         head = super().look(text, start, is_end=is_end)
         return head._replace(tail=self._tail) if isinstance(head, Hit) else head
 
 
-class _WordRule:
+class WordRule:
     """A pattern that can begin anywhere in a run of its alphabet, around a character it needs."""
-
-    begins: tuple[str, ...] = ()
 
     def __init__(self, name: str, spec: PatternSpec) -> None:
         self.name = name
@@ -234,13 +178,11 @@ class _WordRule:
         self._pattern = _compile_pattern(name, spec.pattern)
         self._longest = spec.longest
         self._replacement = spec.replace
-        self._needs = spec.needs
-
-    def look(self, text: str, start: int, *, is_end: bool) -> Hit | Undecided | None:  # noqa: ARG002 - one interface
-        return None
+        self.needs = spec.needs
 
     def find(self, text: str, start: int, *, is_end: bool) -> Hit | Undecided | None:
-        while (needed := text.find(self._needs, start)) >= 0:
+        """Return the first match at or after `start`."""
+        while (needed := text.find(self.needs, start)) >= 0:
             begin = self._run_start(text, start, needed)
             run = self._run.match(text, begin)
             end = run.end() if run else begin
@@ -257,14 +199,17 @@ class _WordRule:
             if is_open:
                 return Undecided(decided)
             start = end
-        tail = self._run_start(text, start, len(text))
+        tail = self.open_from(text, start)
         return Undecided(tail) if tail < len(text) and not is_end else None
 
+    def open_from(self, text: str, start: int) -> int:
+        """Return from where on more text could make a match, given that none begins earlier."""
+        return self._run_start(text, start, len(text))
+
     def _run_start(self, text: str, floor: int, position: int) -> int:
-        floor = max(floor, position - self._longest)
-        while position > floor and self._run.fullmatch(text, position - 1, position):
-            position -= 1
-        return position
+        backwards = text[max(floor, position - self._longest) : position][::-1]
+        run = self._run.match(backwards)
+        return position - run.end() if run else position
 
 
 _FIELD_HEAD = re.compile(r"""\\?["']?[ \t]{0,4}(?::|=>?)[ \t]{0,4}(\\?["']?)""")
@@ -273,26 +218,26 @@ _BARE_VALUE = re.compile(r"""[^\s"'\\,;&)\]}>]*""")
 _ESCAPED_VALUE = re.compile(r"""[^"'\\\n]*""")
 
 
-class _FieldRule:
+class FieldRule:
+    """The names of fields whose values are masked."""
+
     def __init__(self, name: str, spec: FieldSpec) -> None:
         self.name = name
-        self.begins = tuple(sorted(_lower(spec.names), key=len, reverse=True))
+        self.begins = tuple(sorted(map(lower, spec.names), key=len, reverse=True))
         self._replacement = spec.replace
-        self._bare = _RunTail(_BARE_VALUE)
-        escaped = _RunTail(_ESCAPED_VALUE)
+        self._bare = RunTail(_BARE_VALUE)
+        escaped = RunTail(_ESCAPED_VALUE)
         self._quoted: dict[str, Tail] = {
-            '"': _QuotedTail('"'),
-            "'": _QuotedTail("'"),
+            '"': QuotedTail('"'),
+            "'": QuotedTail("'"),
             '\\"': escaped,
             "\\'": escaped,
         }
 
-    def find(self, text: str, start: int, *, is_end: bool) -> Hit | Undecided | None:  # noqa: ARG002 - one interface
-        return None
-
     def look(self, text: str, start: int, *, is_end: bool) -> Hit | Undecided | None:
+        """Say whether a match begins at `start`, where one of `begins` stands."""
         for name in self.begins:
-            if text[start : start + len(name)].lower() == name:
+            if lower(text[start : start + len(name)]) == name:
                 found = self._look_after(text, start, start + len(name), is_end=is_end)
                 if found is not None:
                     return found
@@ -311,3 +256,7 @@ class _FieldRule:
         if stop == head.end():
             return None
         return Hit(start, head.end(), head.end(), self._replacement, tail)
+
+
+Rule = PatternRule | FieldRule | WordRule
+"""A compiled rule."""

@@ -121,7 +121,7 @@ def test_every_kind_of_rule_masks_its_example() -> None:
 
 
 def test_ordinary_text_is_released_at_once() -> None:
-    rules = [rule for rule in RULES if rule.begins]
+    rules = [rule for rule in RULES if rule.name != "email"]
     masker = TextMasker(rules)
     words = re.findall(r"\S+\s*", "def main():\n    return compute(value, 42)  # nothing to see\n")
     assert [masker.feed(word) for word in words] == words

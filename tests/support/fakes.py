@@ -111,7 +111,12 @@ class FakeCaller:
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         method = "GET" if self.path == "/v1/models" else "POST"
         self.arrival = Arrival(
-            method=method, path=self.path, query="beta=true", headers=self.headers, peer="::1"
+            method=method,
+            path=self.path,
+            query="beta=true",
+            headers=self.headers,
+            peer="::1",
+            by_name=dict(self.headers),
         )
 
     async def read_body(self) -> bytes:
@@ -186,11 +191,11 @@ class FakeJournal:
         self.owed: list[Record] = []
         self._log = log
 
-    def append(self, record: Record) -> None:
-        if self.fails_at is type(record):
+    def append(self, *records: Record) -> None:
+        if any(self.fails_at is type(record) for record in records):
             raise Failure("recording_unavailable", "Disk full.")
-        self._log.append(type(record).__name__)
-        self.records.append(record)
+        self._log += [type(record).__name__ for record in records]
+        self.records += records
 
     def owe(self, record: Record) -> None:
         self.owed.append(record)
