@@ -1,6 +1,7 @@
 """Composition: which adapters each process gets. The only place that picks clock, ids and keys."""
 
 import asyncio
+import gc
 import logging
 import secrets
 import signal
@@ -61,14 +62,27 @@ def new_exchange_id() -> ExchangeId:
     return ExchangeId(new_id("exch"))
 
 
+class _LineFormatter(logging.Formatter):
+    """Formats a line; the second's text is kept, since a busy worker logs many in each."""
+
+    _second = 0
+    _text = ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 - the library's signature
+        second = int(record.created)
+        if second != self._second:
+            self._second = second
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._text}.{int(record.msecs):03}Z"
+
+
 def configure_logging() -> None:
-    """Log lines to standard error, one per event."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        force=True,
-    )
+    """Log lines to standard error, one per event; what no line shows is not looked up."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LineFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # the documented way to spare the look-up of callers
 
 
 # --- what several processes need ------------------------------------------------------------------
@@ -230,6 +244,7 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
         runner = web.ServerRunner(server, shutdown_timeout=settings.proxy.drain_s)
         async with _flushing(strangers):
             listener = listen(settings.proxy.host, settings.proxy.port, is_shared=True)
+            gc.freeze()  # what is there now lives as long as the process
             await _serve(runner, listener, ready)
 
 

@@ -3,6 +3,8 @@
 Anything odd is a failure, and a failure never opens the way.
 """
 
+from collections.abc import Iterator
+
 import msgspec
 
 from gateway.domain import (
@@ -33,6 +35,16 @@ SUPPORTS = (
     "recording.durability=relaxed",
 )
 """What this version can keep beside the neutral values; a decision that needs more is refused."""
+
+_NEUTRAL = (
+    ("recording", "content", "full"),
+    ("recording", "durability", "strict"),
+    ("recording", "protection", "plain"),
+    ("masking", "request", ()),
+    ("masking", "record", ()),
+    ("masking", "response", ()),
+    ("masking", "echo", "refuse"),
+)
 
 STALE = "signals.stale"
 """The one reason code with a meaning here: the signals were found with another revision's table."""
@@ -191,25 +203,22 @@ def _judge(answer: Answer, question: DecisionInput) -> Outcome:
 
 
 def _check_supported(answer: Answer) -> None:
-    asked = {
-        "approval.required=true": answer.approval.required,
-        f"approval.scope={answer.approval.scope}": answer.approval.required,
-        f"approval.quorum={answer.approval.quorum}": answer.approval.quorum != 1,
-        f"recording.content={answer.recording.content}": answer.recording.content != "full",
-        f"recording.durability={answer.recording.durability}": (
-            answer.recording.durability != "strict"
-        ),
-        f"recording.protection={answer.recording.protection}": (
-            answer.recording.protection != "plain"
-        ),
-        "masking.request": bool(answer.masking.request),
-        "masking.record": bool(answer.masking.record),
-        "masking.response": bool(answer.masking.response),
-        f"masking.echo={answer.masking.echo}": answer.masking.echo != "refuse",
-    }
-    for obligation, is_asked in asked.items():
-        if is_asked and obligation not in SUPPORTS:
+    for obligation in _obligations(answer):
+        if obligation not in SUPPORTS:
             raise _failure(f"it asks for {obligation}, which this version can't keep")
+
+
+def _obligations(answer: Answer) -> Iterator[str]:
+    """Yield what an answer asks for beyond the neutral values."""
+    if answer.approval.required:
+        yield "approval.required=true"
+        yield f"approval.scope={answer.approval.scope}"
+    if answer.approval.quorum != 1:
+        yield f"approval.quorum={answer.approval.quorum}"
+    for holder, field, neutral in _NEUTRAL:
+        value = getattr(getattr(answer, holder), field)
+        if value != neutral:
+            yield f"{holder}.{field}" if isinstance(value, tuple) else f"{holder}.{field}={value}"
 
 
 def _failure(why: str) -> Failure:

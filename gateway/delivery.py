@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,6 +12,9 @@ from gateway.masking.answers import AnswerMasker, Blocked
 from gateway.masking.rules import Rule
 from gateway.messages.sse import EventReader, NotEvents
 from gateway.ports import Answer, Caller, CallerGone, Headers, Journal
+
+if TYPE_CHECKING:
+    from gateway.records import Record
 
 MAX_PLAIN_BYTES = 64 * 1024 * 1024
 """A plain answer is read whole before it is released; the API's are far smaller."""
@@ -32,10 +36,12 @@ class Delivery:
         self._masker = AnswerMasker(rules)
         self._head: tuple[int, Headers] | None = None
         self._last = b""
+        self.last_records: tuple[Record, ...] = ()
+        """What describes the last bytes; to be written with the closing, before their release."""
         exchange.tally = self._masker.tally
 
     async def deliver(self, answer: Answer) -> None:
-        """Release all but the last bytes; these are journaled and wait in `release_last`.
+        """Release all but the last bytes; these wait for `release_last`.
 
         Raises:
             Failure: the server broke off, or its answer can't be read or masked.
@@ -98,7 +104,7 @@ class Delivery:
             raise Failure(
                 "upstream_broke_off", "The Claude server ended the stream too early.", status=502
             )
-        self._journal.append(exchange.chunk(self._last))
+        self.last_records = (exchange.chunk(self._last),)
 
     # --- plain ------------------------------------------------------------------------------------
 
@@ -107,7 +113,7 @@ class Delivery:
         headers = [*answer.headers, ("content-length", str(len(body)))]
         exchange = self._exchange
         answered = exchange.answer(answer.status, headers, _request_id(answer.headers))
-        self._journal.append(answered, exchange.chunk(body))
+        self.last_records = (answered, exchange.chunk(body))
         self._head, self._last = (answer.status, headers), body
 
     def _mask_plain(self, body: bytes, answer: Answer) -> bytes:

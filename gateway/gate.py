@@ -56,6 +56,7 @@ from gateway.ports import (
     Policy,
     Upstream,
 )
+from gateway.records import Record
 from gateway.strangers import Strangers
 
 STALE_TRIES = 3
@@ -232,14 +233,20 @@ class Gate:
             await delivery.deliver(answer)
         finally:
             answer.cancel()
-        self._close(exchange, Ending.DELIVERED)  # 9
+        self._close(exchange, Ending.DELIVERED, before=delivery.last_records)  # 9
         await self._make_durable(exchange)
         await delivery.release_last()
 
     # --- 9: close ---------------------------------------------------------------------------------
 
-    def _close(self, exchange: Exchange, ending: Ending, error: GatewayError | None = None) -> None:
-        """Write the closing record, and before it the opening if there was none yet.
+    def _close(
+        self,
+        exchange: Exchange,
+        ending: Ending,
+        error: GatewayError | None = None,
+        before: tuple[Record, ...] = (),
+    ) -> None:
+        """Write the closing record with those `before` it, and the opening if there was none yet.
 
         An exchange whose opening was written owes its closing: if it can't be written now, the
         journal writes it as soon as it can.
@@ -251,7 +258,7 @@ class Gate:
             exchange.is_open = True
         closing = exchange.close(ending, error)
         try:
-            self.journal.append(closing)
+            self.journal.append(*before, closing)
         except Failure:
             self.journal.owe(closing)
             raise

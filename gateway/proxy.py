@@ -39,7 +39,7 @@ class _HttpCaller:
         self._head: tuple[int, Headers] | None = None
         self.gone = gone
         path, _, query = request.raw_path.partition("?")
-        headers = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in request.raw_headers]
+        headers = list(request.headers.items())
         self.arrival = Arrival(
             method=request.method,
             path=path,

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.config import Settings
-from gateway.journal import Journal, JournalFolder
+from gateway.journal import Journal
+from gateway.journal_folder import JournalFolder
 from gateway.messages.answers import read_prompt_text, read_response_text
 from lake.catalog import open_lake
 from lake.recorder import Recorder, RecorderSettings

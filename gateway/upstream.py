@@ -7,12 +7,12 @@ unchanged and in order.
 import asyncio
 import io
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from functools import lru_cache
 
 import aiohttp
 from yarl import URL
 
-from gateway.domain import Fact, Failure, Route
+from gateway.domain import Fact, Failure, Refusal, Route
 from gateway.ports import CallerGone, Headers
 
 LARGE_BODY_BYTES = 1024 * 1024
@@ -121,43 +121,40 @@ class Upstreams:
         """
         target = self._endpoints[endpoint]
         method, path = _PATHS[route]
-        url = URL(f"{target.base_url}{path}{'?' if query else ''}{query}", encoded=True)
+        task = asyncio.current_task()
+        if task is None or gone.done():
+            raise CallerGone
+
+        def cancel(_: object) -> None:
+            task.cancel()
+
+        gone.add_done_callback(cancel)
         try:
-            async with asyncio.timeout(self._answer_timeout_s), _cancelled_by(gone):
+            async with asyncio.timeout(self._answer_timeout_s):
                 response = await self._session.request(
                     method,
-                    url,
+                    _url(target.base_url, path, query),
                     data=_payload(body),
                     headers=_forwarded(headers, target.credential),
                     allow_redirects=False,
                     skip_auto_headers=("user-agent", "accept", "content-type"),
                 )
+        except asyncio.CancelledError:
+            if gone.done() and task.uncancel() == 0:
+                raise CallerGone from None
+            raise
         except TimeoutError as e:
             raise _unreachable(f"did not answer within {self._answer_timeout_s:.0f} s") from e
         except (aiohttp.ClientError, OSError) as e:
             raise _unreachable("can't be reached") from e
+        finally:
+            gone.remove_done_callback(cancel)
         return _checked(response)
 
 
-@asynccontextmanager
-async def _cancelled_by(gone: "asyncio.Future[None]") -> AsyncIterator[None]:
-    """Cancel what is awaited inside as soon as `gone` is done; raises `CallerGone` then."""
-    task = asyncio.current_task()
-    if task is None or gone.done():
-        raise CallerGone
-
-    def cancel(_: object) -> None:
-        task.cancel()
-
-    gone.add_done_callback(cancel)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if gone.done() and task.uncancel() == 0:
-            raise CallerGone from None
-        raise
-    finally:
-        gone.remove_done_callback(cancel)
+@lru_cache(maxsize=1024)
+def _url(base_url: str, path: str, query: str) -> URL:
+    return URL(f"{base_url}{path}{'?' if query else ''}{query}", encoded=True)
 
 
 def _payload(body: bytes) -> bytes | io.BytesIO | None:
@@ -185,16 +182,18 @@ def _checked(response: aiohttp.ClientResponse) -> UpstreamAnswer:
 
 def _forwarded(headers: Headers, credential: str) -> list[tuple[str, str]]:
     """Return the caller's headers as the Claude server may see them."""
-    named = {
-        v.strip().lower() for n, v in headers if n.lower() == "connection" for v in v.split(",")
-    }
-    kept = [
-        (name, value)
-        for name, value in headers
-        if (lower := name.lower()) not in _NOT_FORWARDED
-        and lower not in named
-        and not lower.startswith(_OWN_PREFIX)
-    ]
+    dropped = _NOT_FORWARDED
+    kept = []
+    for name, value in headers:
+        lower = name.lower()
+        if lower == "connection":
+            dropped = dropped | {word.strip().lower() for word in value.split(",")}
+        if lower not in dropped and not lower.startswith(_OWN_PREFIX):
+            kept.append((name, value))
+    if dropped is not _NOT_FORWARDED:
+        kept = [(name, value) for name, value in kept if name.lower() not in dropped]
+    if not all(value.isascii() for _, value in kept):
+        raise Refusal("header.not_ascii", "A header holds other characters than ASCII.")
     return [*kept, ("accept-encoding", "identity"), ("x-api-key", credential)]
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.domain import Failure
-from gateway.journal import Journal, JournalFolder, open_journal
+from gateway.journal import Journal, open_journal
+from gateway.journal_folder import JournalFolder
 from gateway.records import CorruptFrame, Event, Position
 
 START = Position(0, 0)
