@@ -258,14 +258,14 @@ def load_settings(path: Path | None, **overrides: Any) -> Settings:
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            loaded = yaml.safe_load(path.read_text()) or {}
+            loaded = yaml.safe_load(path.read_text())
         except OSError as e:
             raise BadConfig([f"{path}: {e.strerror}"]) from e
         except yaml.YAMLError as e:
             raise BadConfig([f"{path}: {' '.join(str(e).split())}"]) from e
-        if not isinstance(loaded, dict):
+        if not isinstance(loaded, dict | None):
             raise BadConfig([f"{path}: must be a mapping of settings"])
-        values = loaded
+        values = loaded or {}
     try:
         settings = Settings(**_merge(values, overrides))
     except ValidationError as e:

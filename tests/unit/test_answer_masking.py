@@ -1,5 +1,6 @@
 """Masking of whole answers, and where a hit blocks."""
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -8,7 +9,7 @@ from support.fakes import MASKS
 
 from gateway.masking.answers import AnswerMasker, Blocked
 from gateway.masking.rules import BadRule, MaskTable, compile_rules
-from gateway.messages.sse import EventReader, encode_event
+from gateway.messages.sse import EventReader, NotEvents, Unreadable, encode_event
 
 SECRET = "AKIA0123456789ABCDEF"
 RULES = list(compile_rules(msgspec.convert(MASKS, MaskTable)).values())
@@ -39,6 +40,12 @@ def test_text_is_masked_and_counted_and_ids_are_left_alone() -> None:
         pytest.param({"type": "tool_use", "input": {"data": SECRET}}, "tool_input", id="data key"),
         pytest.param({"type": "tool_use", "input": {SECRET: 1}}, "tool_input", id="tool key"),
         pytest.param({"type": "novel", "x": {"y": SECRET}}, "block", id="unknown block"),
+        pytest.param({"type": "novel", SECRET: 1}, "block", id="name in an unknown block"),
+        pytest.param({"type": [SECRET]}, "block", id="type that is a list"),
+        pytest.param({"type": "novel", "data": SECRET}, "block", id="data that is not base64"),
+        pytest.param({"type": "novel", "signature": SECRET}, "block", id="signature of nothing"),
+        pytest.param({"type": "novel", "id": {"x": SECRET}}, "block", id="within an id"),
+        pytest.param({"type": "text", "text": "", SECRET: 1}, "text", id="name in a text"),
         pytest.param({"type": "text", "text": "", "citations": [SECRET]}, "text", id="citation"),
     ],
 )
@@ -53,6 +60,8 @@ def test_a_hit_where_nothing_can_be_replaced_blocks(block: dict[str, Any], where
     [
         pytest.param({"type": "thinking", "thinking": "", "signature": SECRET}, id="signature"),
         pytest.param({"type": "redacted_thinking", "data": SECRET}, id="redacted thinking"),
+        pytest.param({"type": "x", "y": {"encrypted_content": SECRET}}, id="encrypted content"),
+        pytest.param({"type": "x", "source": {"type": "base64", "data": SECRET}}, id="base64"),
     ],
 )
 def test_signatures_and_encrypted_content_are_never_looked_at(block: dict[str, Any]) -> None:
@@ -62,6 +71,69 @@ def test_signatures_and_encrypted_content_are_never_looked_at(block: dict[str, A
 def test_an_error_body_is_masked_too() -> None:
     body = b'{"type":"error","error":{"type":"api_error","message":"bad %s"}}' % SECRET.encode()
     assert SECRET.encode() not in AnswerMasker(RULES).mask_body(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({SECRET: 1}, id="name in an error"),
+        pytest.param([{"a": {SECRET: 1}}], id="name within a list"),
+        pytest.param({"type": "message", "content": [], "note": {SECRET: 1}}, id="name beside"),
+    ],
+)
+def test_a_name_cannot_be_replaced(body: Any) -> None:
+    with pytest.raises(Blocked):
+        AnswerMasker(RULES).mask_body(msgspec.json.encode(body))
+
+
+def test_every_string_of_a_body_that_is_no_message_is_masked() -> None:
+    body = msgspec.json.encode({"data": [SECRET, {"type": SECRET}]})
+    masked = msgspec.json.encode({"data": ["[masked]", {"type": "[masked]"}]})
+    assert AnswerMasker(RULES).mask_body(body) == masked
+    assert AnswerMasker(RULES).mask_body(b'"%b"' % SECRET.encode()) == b'"[masked]"'
+
+
+def test_a_value_that_was_read_before_is_masked_in_place() -> None:
+    value = {"type": "error", "error": {"message": SECRET}}
+    body = AnswerMasker(RULES).mask_body(msgspec.json.encode(value), value)
+    assert value == {"type": "error", "error": {"message": "[masked]"}}
+    assert body == msgspec.json.encode(value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"type":"message","content":[],"a":"x","a":"y"}', id="twice"),
+        pytest.param(b'{"a":"x","a":"\\u0022\\u0022"}', id="twice, escaped quotes"),
+        pytest.param(b'{"a":[{"b":1,"\\u0062":2}]}', id="twice, by an escape"),
+        pytest.param(b'{"a":"\xff"}', id="not UTF-8"),
+        pytest.param(b"[" * 100_000 + b"]" * 100_000, id="too deep"),
+        pytest.param(b"<p>", id="no JSON"),
+    ],
+)
+def test_a_body_that_could_be_read_in_two_ways_is_refused(body: bytes) -> None:
+    with pytest.raises(Unreadable):
+        AnswerMasker(RULES).mask_body(body)
+
+
+@pytest.mark.parametrize("depth", range(50, 1200, 50))
+def test_at_any_depth_a_body_is_masked_or_refused(depth: int) -> None:
+    body = b'{"type":' * depth + b'"%b"' % SECRET.encode() + b"}" * depth
+    message = b'{"type":"message","content":[%b]}' % body
+    for each in (body, message):
+        with suppress(Blocked, Unreadable):
+            assert SECRET.encode() not in AnswerMasker(RULES).mask_body(each)
+    with suppress(Blocked, Unreadable):
+        assert SECRET.encode() not in run([b"data: " + body + b"\n\n"])
+
+
+def test_plain_text_is_masked_and_what_escapes_hide_blocks() -> None:
+    assert AnswerMasker(RULES).mask_text(SECRET.encode()) == b"[masked]"
+    with pytest.raises(Blocked):
+        AnswerMasker(RULES).mask_text(b'{"a": "\\u0041' + SECRET[1:].encode())
+    for body in (b"\xff", SECRET.encode("utf-16-le")):
+        with pytest.raises(Unreadable):
+            AnswerMasker(RULES).mask_text(body)
 
 
 def deltas(kind: str, field: str, pieces: list[str]) -> list[bytes]:
@@ -133,6 +205,91 @@ def test_tool_input_without_a_hit_passes_byte_for_byte() -> None:
 def test_text_in_the_start_of_a_block_is_masked() -> None:
     released = run([start({"type": "text", "text": SECRET}), STOP])
     assert SECRET.encode() not in released
+    assert b"[masked]" in released
+
+
+def data(kind: str, **fields: Any) -> bytes:
+    return encode_event(kind, {"type": kind, **fields})
+
+
+OPEN = start({"type": "text", "text": ""})
+DELTA = {"type": "text_delta", "text": "a"}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param([b": %b\n\n" % SECRET.encode()], id="comment"),
+        pytest.param([b": \\u0041%b\n\n" % SECRET[1:].encode()], id="escaped comment"),
+        pytest.param([b"event: %b\ndata: {}\n\n" % SECRET.encode()], id="event name"),
+        pytest.param([b"event: %b\nevent: ping\n\n" % SECRET.encode()], id="first event name"),
+        pytest.param([b"id: %b\n" % SECRET.encode() + OPEN], id="id line"),
+        pytest.param([b"note: %b\r\n" % SECRET.encode() + OPEN], id="unknown line"),
+        pytest.param([data("ping", note=SECRET)], id="ping"),
+        pytest.param([data("novel", note=SECRET)], id="unknown event"),
+        pytest.param([data("novel", **{SECRET: 1})], id="name in an unknown event"),
+        pytest.param([data("error", **{SECRET: 1})], id="name in an error event"),
+        pytest.param([OPEN, data("content_block_stop", index=0, note=SECRET)], id="stop"),
+        pytest.param([start({"type": "text", "text": "", "citations": [SECRET]})], id="start"),
+        pytest.param([data("content_block_start", index=0, note=SECRET)], id="beside a start"),
+        pytest.param(
+            [OPEN, data("content_block_delta", index=0, delta=DELTA, note=SECRET)],
+            id="beside a delta",
+        ),
+        pytest.param(
+            [OPEN, data("content_block_delta", index=0, delta={**DELTA, SECRET: 1})],
+            id="name in a delta",
+        ),
+        pytest.param(
+            [OPEN, *deltas("novel_delta", "text", [SECRET[:7], SECRET[7:]])], id="unknown deltas"
+        ),
+        pytest.param(
+            [OPEN, *deltas("thinking_delta", "thinking", [SECRET[:7], SECRET[7:]])],
+            id="thinking in a text",
+        ),
+        pytest.param(
+            [start({"type": "novel"}), *deltas("text_delta", "text", [SECRET[:7], SECRET[7:]])],
+            id="text in an unknown block",
+        ),
+    ],
+)
+def test_a_hit_anywhere_else_in_a_stream_blocks_before_any_of_it_is_out(
+    events: list[bytes],
+) -> None:
+    masker = AnswerMasker(RULES)
+    released = b""
+    with pytest.raises(Blocked):
+        for event in EventReader().feed(b"".join(events)):
+            released += masker.mask_event(event)
+    assert b"KIA" not in released
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param(deltas("text_delta", "text", [SECRET[:7], SECRET[7:]]), id="no start"),
+        pytest.param([OPEN, STOP, *deltas("text_delta", "text", ["a"])], id="after its stop"),
+        pytest.param([OPEN, STOP, OPEN], id="opened twice"),
+        pytest.param([data("content_block_start", index=[], content_block={})], id="index"),
+        pytest.param([OPEN, data("content_block_delta", index=0, delta="a")], id="delta"),
+        pytest.param([data("message_start", message={"content": [DELTA]})], id="content"),
+        pytest.param([b'data: {"text":"a","text":""}\n\n'], id="field given twice"),
+        pytest.param([b'data: {"a":"\xff"}\n\n'], id="not UTF-8"),
+        pytest.param([b"data: {" + b'"a":{' * 100_000 + b"\n\n"], id="too deep"),
+        pytest.param([b"\xef\xbb\xbfdata: {}\n\n"], id="byte order mark"),
+    ],
+)
+def test_a_stream_that_readers_could_put_together_differently_is_refused(
+    events: list[bytes],
+) -> None:
+    with pytest.raises(NotEvents):
+        run(events)
+
+
+def test_an_event_of_an_unknown_type_leaves_open_blocks_open() -> None:
+    first, second = deltas("text_delta", "text", [SECRET[:7], SECRET[7:]])
+    released = run([OPEN, first, data("novel"), data("ping"), second, STOP])
+    assert b"KIA" not in released
     assert b"[masked]" in released
 
 
