@@ -4,13 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from gateway.domain import NOT_JSON, Failure
+from gateway.domain import Failure
 from gateway.exchange import Exchange
 from gateway.masking.answers import AnswerMasker, Blocked
 from gateway.masking.rules import Rule
-from gateway.messages.sse import EventReader, NotEvents
+from gateway.messages.sse import EventReader, Unreadable, read_json
 from gateway.ports import Answer, Caller, CallerGone, Headers, Journal
 
 if TYPE_CHECKING:
@@ -59,7 +57,7 @@ class Delivery:
                 "where a value can't be replaced.",
                 status=502,
             ) from e
-        except NotEvents as e:
+        except Unreadable as e:
             raise _unreadable(str(e)) from e
         except (Failure, CallerGone):
             if self._caller.gone.done():
@@ -87,9 +85,9 @@ class Delivery:
         async for chunk in chunks:
             now: list[bytes] = []
             for event in reader.feed(chunk):
+                released = masker.mask_event(event)
                 exchange.facts.read_event(event)
                 is_over = is_over or event.kind in _LAST_EVENTS
-                released = masker.mask_event(event)
                 if is_over:
                     self._last += released
                 else:
@@ -119,21 +117,16 @@ class Delivery:
     def _mask_plain(self, body: bytes, answer: Answer) -> bytes:
         """Mask and read a whole body; one that is not JSON passes as text, if it is an error."""
         try:
-            value = msgspec.json.decode(body)
-        except NOT_JSON as e:
+            value = read_json(body)
+        except Unreadable:
             if answer.status < 400:
-                raise _unreadable("it is not JSON") from e
+                raise
             self._exchange.facts.read_error({})
-            return self._mask_text(body)
-        if isinstance(value, dict):
-            self._exchange.facts.read_message(value)
-        return self._masker.mask_body(body)
-
-    def _mask_text(self, body: bytes) -> bytes:
-        try:
             return self._masker.mask_text(body)
-        except UnicodeDecodeError as e:
-            raise _unreadable("it is not text") from e
+        masked = self._masker.mask_body(body, value)
+        if isinstance(value, dict):  # masked in place, so that what is recorded of it is too
+            self._exchange.facts.read_message(value)
+        return masked
 
 
 async def _read_rest(chunks: AsyncIterator[bytes]) -> bytes:

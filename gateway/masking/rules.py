@@ -121,7 +121,7 @@ def _compile_alphabet(name: str, alphabet: str) -> re.Pattern[str]:
 
 
 def lower(text: str) -> str:
-    """Return `text` with its ASCII letters in lower case: of the same length, unlike `str.lower`."""
+    """Return `text` with ASCII letters in lower case; its length stays, unlike in `str.lower`."""
     if text.isascii():
         return text.lower()
     return text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")

@@ -2,10 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from gateway.masking.rule_set import RuleSet, rule_set
 from gateway.masking.rules import Hit, Rule, Undecided, lower
-from gateway.masking.tails import Tail
+
+if TYPE_CHECKING:
+    from gateway.masking.tails import Tail
 
 
 class TextMasker:

@@ -91,7 +91,7 @@ def _find_ends(buffer: bytearray, start: int) -> list[int]:
     if buffer.find(b"\r", start) >= 0:
         return [blank.end() for blank in _BLANK_LINE.finditer(buffer, start)]
     ends = []
-    while (start := buffer.find(b"\n\n", start) + 2) >= 2:  # noqa: PLR2004 - find's -1, and 2
+    while (start := buffer.find(b"\n\n", start) + 2) >= 2:
         ends.append(start)
     return ends
 
@@ -143,7 +143,7 @@ def _event(raw: bytes, name: str, body: bytes | None, around: str = "") -> Event
     try:
         data = read_json(body)
     except Unreadable as e:
-        raise NotEvents(f"of the data of an event, {e}") from e
+        raise NotEvents(f"in an event, {e}") from e
     if not isinstance(data, dict):
         raise NotEvents("the data of an event is no JSON object")
     kind = data.get("type")
@@ -166,7 +166,7 @@ def read_json(body: bytes) -> Any:
         # A field that was dropped takes quotes with it, an escaped quote hides one.
         if b"\\u0022" in body or body.count(b'"') != _encode(value).count(b'"'):
             json.loads(body, object_pairs_hook=_refuse_twice)
-    except NOT_JSON as e:
+    except (*NOT_JSON, ValueError) as e:  # ValueError: a number of thousands of digits
         raise Unreadable("it is not JSON") from e
     return value
 

@@ -12,7 +12,7 @@ from gateway.messages.answers import read_prompt_text, read_response_text
 from gateway.messages.body import parse
 from gateway.messages.facts import Facts, read_facts
 from gateway.messages.recordable import make_recordable
-from gateway.messages.sse import EventReader, NotEvents
+from gateway.messages.sse import EventReader, NotEvents, Unreadable, read_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
@@ -20,8 +20,12 @@ JSON = st.recursive(
     max_leaves=20,
 )
 LINES = st.sampled_from(
-    [b"event: x", b'data: {"a": 1}', b"data: {", b"data:[]", b": comment", b"", b"id: 1", b"\xff"]
-)
+    [
+        b"event: x", b"event: ping", b'data: {"a": 1}', b'data: {"type": "y"}', b"data: {",
+        b"data:[]", b'data: {"a": "\xff"}', b'data: {"a": 1, "a": 2}', b"data: " + b"[" * 5000,
+        b": comment", b"", b"id: 1", b"\xff", b"\xef\xbb\xbfdata: {}",
+    ]
+)  # fmt: skip
 FIELDS = ["model", "stream", "max_tokens", "tools", "messages", "system", "mcp_servers", "metadata"]
 NEWLINES = st.sampled_from([b"\n", b"\r\n", b"\r"])
 
@@ -44,6 +48,29 @@ def test_any_chunking_of_a_stream_gives_every_byte_once(
         return
     assert raw.startswith(seen)
     assert raw[len(seen) :].strip() == reader.finish()
+
+
+@given(value=JSON)
+def test_an_answer_is_read_as_json_reads_it(value: Any) -> None:
+    assert read_json(json.dumps(value).encode()) == value
+    assert read_json(json.dumps(value, ensure_ascii=False, indent=1).encode()) == value
+
+
+@given(
+    names=st.lists(st.sampled_from(["a", '"', "\\", "\u00e9"]), max_size=4),
+    value=st.text(max_size=3),
+)
+def test_an_object_that_names_a_field_twice_is_refused(names: list[str], value: str) -> None:
+    for is_ascii in (True, False):
+        letters = (json.dumps(letter, ensure_ascii=is_ascii)[1:-1] for letter in value)
+        text = "".join("\\u0022" if each == '\\"' else each for each in letters)
+        fields = [f'{json.dumps(name, ensure_ascii=is_ascii)}: "{text}"' for name in names]
+        body = f"[{{{', '.join(fields)}}}]".encode()
+        try:
+            assert read_json(body) == [dict.fromkeys(names, value)]
+            assert len(set(names)) == len(names)
+        except Unreadable:
+            assert len(set(names)) < len(names)
 
 
 @given(body=st.binary(max_size=60))
