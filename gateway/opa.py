@@ -63,20 +63,31 @@ class _Connection(asyncio.Protocol):
 
     # Called by the pool.
 
-    async def send(self, request: bytes) -> tuple[int, bytes]:
-        """Send one request and return status and body."""
+    async def send(self, request: bytes, deadline_s: float) -> tuple[int, bytes]:
+        """Send one request and return status and body; raises `OpaUnavailable` at the deadline."""
         if self._transport is None:
             raise OpaUnavailable("not connected")
+        loop = asyncio.get_running_loop()
         self._parser, self._body = httptools.HttpResponseParser(self), []
-        self._answer = asyncio.get_running_loop().create_future()
+        self._answer = answer = loop.create_future()
+        late = OpaUnavailable(f"no answer from OPA within {deadline_s} s")
+        deadline = loop.call_later(deadline_s, _fail, answer, late)
         self._transport.write(request)
-        return await self._answer
+        try:
+            return await answer
+        finally:
+            deadline.cancel()
 
     def close(self) -> None:
         """Close the connection; an answer still awaited fails."""
         self.is_open = False
         if self._transport is not None:
             self._transport.close()
+
+
+def _fail(answer: "asyncio.Future[tuple[int, bytes]]", error: OpaUnavailable) -> None:
+    if not answer.done():
+        answer.set_exception(error)
 
 
 class OpaClient:
@@ -115,18 +126,11 @@ class OpaClient:
             self._idle.pop().close()
 
     async def _send(self, request: bytes) -> tuple[int, bytes]:
-        try:
-            async with asyncio.timeout(self._slot_wait_s):
-                await self._slots.acquire()
-        except TimeoutError as e:
-            raise OpaUnavailable("all connections to OPA are busy") from e
+        await self._take_slot()
         connection: _Connection | None = None
         try:
-            async with asyncio.timeout(self._deadline_s):
-                connection = await self._connect()
-                answer = await connection.send(request)
-        except TimeoutError as e:
-            raise OpaUnavailable(f"no answer from OPA within {self._deadline_s} s") from e
+            connection = await self._connect()
+            answer = await connection.send(request, self._deadline_s)
         except OSError as e:
             raise OpaUnavailable(f"OPA can't be reached: {e}") from e
         else:
@@ -139,13 +143,27 @@ class OpaClient:
             if connection is not None:
                 connection.close()
 
+    async def _take_slot(self) -> None:
+        if not self._slots.locked():
+            await self._slots.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._slot_wait_s):
+                await self._slots.acquire()
+        except TimeoutError as e:
+            raise OpaUnavailable("all connections to OPA are busy") from e
+
     async def _connect(self) -> _Connection:
         while self._idle:
             connection = self._idle.pop()
             if connection.is_open:
                 return connection
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_unix_connection(_Connection, self._socket_path)
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                _, connection = await loop.create_unix_connection(_Connection, self._socket_path)
+        except TimeoutError as e:
+            raise OpaUnavailable("OPA accepts no connection") from e
         return connection
 
 

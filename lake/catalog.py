@@ -4,6 +4,7 @@ Knows no record and no journal. The catalog's name is part of the contract: othe
 use the same one to find the tables.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,11 @@ from typing import Final
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.exceptions import (
+    NamespaceAlreadyExistsError,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+)
 from pyiceberg.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,6 +26,9 @@ from lake.schema import CONTENTS, EVENTS, PROOFS, TableShape
 CATALOG_NAME: Final = "countersign"
 NAMESPACE: Final = "countersign"
 SHAPES: Final = {shape.name: shape for shape in (CONTENTS, EVENTS, EXCHANGES, PROOFS)}
+CREATE_TRIES: Final = 4
+"""Several processes may open a new catalog at one time; each try finds more of it there."""
+
 RETRIES: Final = "commit.retry.num-retries"
 TABLE_PROPERTIES: Final = {
     "format-version": "2",
@@ -34,6 +42,9 @@ TABLE_PROPERTIES: Final = {
     "commit.retry.max-wait-ms": "500",
     "commit.retry.total-timeout-ms": "60000",
 }
+
+
+logger = logging.getLogger(__name__)
 
 
 class Lake:
@@ -96,20 +107,21 @@ def open_lake(uri: str, warehouse: Path) -> Lake:
     folder = warehouse.resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
+    for _ in range(CREATE_TRIES - 1):
+        try:
+            return _open(uri, folder)
+        except (SQLAlchemyError, NamespaceAlreadyExistsError):
+            logger.info("catalog_retried")  # another process is creating the same just now
+    return _open(uri, folder)
+
+
+def _open(uri: str, folder: Path) -> Lake:
     # Not `as_uri()`: PyIceberg takes the path as it stands and would not decode it.
-    catalog = _open_catalog(uri, f"file://{folder}")
+    catalog = SqlCatalog(CATALOG_NAME, uri=uri, warehouse=f"file://{folder}")
     catalog.create_namespace_if_not_exists(NAMESPACE)
     for shape in SHAPES.values():
         _add_missing_columns(_load_or_create(catalog, shape), shape)
     return Lake(catalog, folder)
-
-
-def _open_catalog(uri: str, warehouse: str) -> SqlCatalog:
-    """Open the catalog; when another process makes its tables just now, try again."""
-    try:
-        return SqlCatalog(CATALOG_NAME, uri=uri, warehouse=warehouse)
-    except SQLAlchemyError:
-        return SqlCatalog(CATALOG_NAME, uri=uri, warehouse=warehouse)
 
 
 def _load_or_create(catalog: Catalog, shape: TableShape) -> Table:
