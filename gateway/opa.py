@@ -69,7 +69,8 @@ class _Connection(asyncio.Protocol):
             raise OpaUnavailable("not connected")
         loop = asyncio.get_running_loop()
         self._parser, self._body = httptools.HttpResponseParser(self), []
-        self._answer = answer = loop.create_future()
+        answer: asyncio.Future[tuple[int, bytes]] = loop.create_future()
+        self._answer = answer
         late = OpaUnavailable(f"no answer from OPA within {deadline_s} s")
         deadline = loop.call_later(deadline_s, _fail, answer, late)
         self._transport.write(request)

@@ -110,15 +110,17 @@ def _environment(settings: Settings, token: str) -> dict[str, str]:
     }
 
 
-def _write_environment(settings: Settings, token: str) -> Path:
+def _write_environment(settings: Settings, token: str, said: str) -> Path:
+    """Write what clients need as a file to source, with what was said as comments."""
     path = settings.folder / "demo.env"
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
-    lines = [
+    comments = [f"# {line}".rstrip() for line in said.splitlines()]
+    exports = [
         f"export {name}={shlex.quote(value)}"
         for name, value in _environment(settings, token).items()
     ]
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join([*comments, *exports]) + "\n")
     return path
 
 
@@ -136,11 +138,12 @@ def _show(settings: Settings, supervisor: Supervisor, token: str, took_s: float)
             ("demo issuer", f"http://127.0.0.1:{settings.demo_issuer_port}"),
             ("demo Claude", f"http://127.0.0.1:{settings.demo_claude_port}"),
         ]
-    click.secho(f"Countersign is ready after {took_s:.1f} s", fg="green", bold=True)
-    for name, value in rows:
-        click.echo(f"  {name:<22}{value}")
+    said = "\n".join(f"  {name:<22}{value}" for name, value in rows)
     if settings.demo:
-        click.echo(_TRY.format(env=os.path.relpath(_write_environment(settings, token))))
+        said += "\n" + _TRY.format(env=os.path.relpath(settings.folder / "demo.env"))
+        _write_environment(settings, token, said)
+    click.secho(f"Countersign is ready after {took_s:.1f} s", fg="green", bold=True)
+    click.echo(said)
     click.echo("Ctrl-C stops everything.")
 
 
