@@ -241,7 +241,8 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
             version=VERSION,
         )
         server = ProxyServer(gate, strangers, new_exchange_id)
-        runner = web.ServerRunner(server, shutdown_timeout=settings.proxy.drain_s)
+        # aiohttp waits for running handlers twice as long as it is told before it cancels them.
+        runner = web.ServerRunner(server, shutdown_timeout=settings.proxy.drain_s / 2)
         async with _flushing(strangers):
             listener = listen(settings.proxy.host, settings.proxy.port, is_shared=True)
             gc.freeze()  # what is there now lives as long as the process

@@ -3,8 +3,10 @@
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -28,6 +30,9 @@ from gateway.state import APPROVALS, VERDICTS, shared_key
 
 POLL_S = 0.25
 """How often a waiting call looks for verdicts."""
+
+MAX_HELD_BYTES = 256 * 1024 * 1024
+"""Of bodies that wait in one worker; about 3,000 of a coding agent's."""
 
 _T = TypeVar("_T")
 
@@ -145,16 +150,44 @@ class ApprovalWaits:
         self._new_id = new_id
         self._console_url = console_url
         self._secret = shared_key(engine, "approval-keys")
+        self._held_bytes = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
 
-    def key_of(self, principal: Principal, value: Mapping[str, Any]) -> str:
-        """Return an HMAC by which re-sends of the same body by the same subject are known.
+    def key_of(
+        self,
+        principal: Principal,
+        request: Request,
+        obligation: ApprovalObligation,
+        value: Mapping[str, Any],
+    ) -> str:
+        """Return an HMAC by which re-sends of the same call by the same subject are known.
 
+        The context that was judged counts too: an approver must have seen what is let through.
         Clients re-send a broken stream without `stream`, so that field does not count.
         """
-        same = {name: value[name] for name in sorted(value) if name != "stream"}
-        subject = msgspec.json.encode([principal.issuer, principal.sub, same])
-        return hmac.new(self._secret, subject, hashlib.sha256).hexdigest()
+        context = [
+            principal.issuer,
+            principal.sub,
+            request.route,
+            request.workflow and request.workflow.value,
+            [fact.value for fact in request.repositories],
+            obligation.approvers,
+            obligation.reasons,
+            {name: inner for name, inner in value.items() if name != "stream"},
+        ]
+        text = json.dumps(context, sort_keys=True).encode()
+        return hmac.new(self._secret, text, hashlib.sha256).hexdigest()
+
+    @contextmanager
+    def holding(self, body_bytes: int) -> Iterator[None]:
+        """Count a held body while inside; raises `Failure` when too many bytes are held."""
+        if self._held_bytes + body_bytes > MAX_HELD_BYTES:
+            raise Failure("approval_capacity", "Too many calls wait for approval here; try later.")
+        self._held_bytes += body_bytes
+        try:
+            yield
+        finally:
+            self._held_bytes -= body_bytes
 
     def url_of(self, approval_id: ApprovalId) -> str:
         """Return where an approver finds it."""

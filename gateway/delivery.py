@@ -14,8 +14,8 @@ from gateway.ports import Answer, Caller, CallerGone, Headers, Journal
 if TYPE_CHECKING:
     from gateway.records import Record
 
-MAX_PLAIN_BYTES = 64 * 1024 * 1024
-"""A plain answer is read whole before it is released; the API's are far smaller."""
+MAX_PLAIN_BYTES = 32 * 1024 * 1024
+"""A plain answer is read whole before it is released; one record must hold it, masked."""
 LINGER_S = 1.0
 """How long a server may take to end a stream after its last event."""
 

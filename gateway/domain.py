@@ -126,6 +126,8 @@ class Signal(Fact, frozen=True, kw_only=True):
 
     count: int
     captures: tuple[str, ...] = ()
+    is_cut: bool = False
+    """Whether there were more captures than are listed."""
 
 
 # --- approval -----------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from gateway.records import (
     Decided,
     Event,
     Opening,
+    Record,
     Recording,
     Redecided,
 )
@@ -179,12 +180,11 @@ class Exchange:
 
     def close(self, ending: Ending, error: GatewayError | None) -> Closing:
         """Return the closing record; called once."""
-        self.is_closed = True
         self._ending = ending
         facts = self.facts
-        self._error_code = error.code if error else facts.error_type
+        self._error_code = error.code if error else one_line(facts.error_type)[:64]
         counts = self._recording.content != "none"
-        return Closing(
+        closing = Closing(
             exchange_id=self.id,
             at_ns=self._now_ns(),
             ending=ending,
@@ -201,6 +201,14 @@ class Exchange:
             usage=facts.usage if counts else AnswerFacts().usage,
             masks=self.tally.applied(),
         )
+        self.is_closed = True
+        return closing
+
+    def take_back(self, records: tuple[Record, ...], failure: Failure) -> None:
+        """Note that the bytes in these records will not be released after all."""
+        self.released_bytes -= sum(record.size for record in records if isinstance(record, Chunk))
+        if not self.is_answering:
+            self.status = failure.status
 
     def event(self, kind: str, reason: str) -> Event:
         """Return an audit event about this exchange."""

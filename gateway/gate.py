@@ -111,7 +111,8 @@ class Gate:
         await self._open(exchange, recorded)  # 4
         decision = first
         if first.outcome is Outcome.HOLD:
-            decision = await self._hold(caller, exchange, incoming)  # 5
+            with self.approvals.holding(len(incoming.body)):
+                decision = await self._hold(caller, exchange, incoming)  # 5
         if decision.outcome is not Outcome.ALLOW:
             raise _refusal(decision)  # 6
         rules = self._response_rules(decision)
@@ -175,7 +176,7 @@ class Gate:
         first = exchange.decided
         obligation = first.answer.approval
         approval, is_new = await self.approvals.open_or_join(
-            self.approvals.key_of(exchange.principal, incoming.value),
+            self.approvals.key_of(exchange.principal, exchange.request, obligation, incoming.value),
             exchange.id,
             exchange.principal,
             exchange.request,
@@ -190,6 +191,7 @@ class Gate:
                 decision = await self._decide(exchange, incoming.facts, approval)
                 self.journal.append(exchange.redecided())
                 if decision.outcome is not Outcome.HOLD:
+                    await self._make_durable(exchange)
                     return _unchanged(first, decision)
             left_s = (until_ns - self.now_ns()) / 10**9
             if left_s <= 0 or approval.id is None:
@@ -259,8 +261,9 @@ class Gate:
         closing = exchange.close(ending, error)
         try:
             self.journal.append(*before, closing)
-        except Failure:
-            self.journal.owe(closing)
+        except Failure as e:
+            exchange.take_back(before, e)
+            self.journal.owe(exchange.close(Ending.FAILED, e))
             raise
 
     async def _make_durable(self, exchange: Exchange) -> None:
@@ -276,7 +279,8 @@ class Gate:
             return
         ending = Ending.REFUSED if isinstance(error, Refusal) else Ending.FAILED
         try:
-            exchange.status = exchange.status or status_of(error)
+            if not exchange.is_answering:
+                exchange.status = status_of(error)
             if exchange.is_answering:
                 self.journal.append(exchange.break_off(error))
             self._close(exchange, ending, error)

@@ -28,7 +28,7 @@ SYNC_EVERY_S = 1.0
 _log = logging.getLogger(__name__)
 
 
-def _unavailable(e: OSError) -> Failure:
+def _unavailable(e: Exception) -> Failure:
     _log.error("journal_write_failed error=%r", e)
     return Failure(
         "recording_unavailable", "The exchange can't be recorded now, so it was not carried out."
@@ -54,7 +54,7 @@ class Journal:
         self._is_syncing = False
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._sync_requests: SimpleQueue[Callable[[OSError | None], object] | None] = SimpleQueue()
-        self._sync_thread = threading.Thread(target=self._keep_syncing, name="fdatasync")
+        self._sync_thread = threading.Thread(target=self._keep_syncing, daemon=True)
         self._broken: OSError | None = None
         self._owed: deque[Record] = deque(maxlen=MAX_OWED)
 
@@ -84,14 +84,14 @@ class Journal:
         """
         if self._broken is not None:
             raise _unavailable(self._broken)
-        frames = b"".join(
-            encode_frame(self._sequence + n, record) for n, record in enumerate(records)
-        )
         try:
+            frames = b"".join(
+                encode_frame(self._sequence + n, record) for n, record in enumerate(records)
+            )
             if self._segment_size and self._segment_size + len(frames) > self._segment_bytes:
                 self._begin_segment()
-            _write_whole(self._fd, frames, self._segment_size)
-        except OSError as e:
+            self._write(frames)
+        except (OSError, OverflowError, ValueError) as e:
             raise _unavailable(e) from e
         self._segment_size += len(frames)
         self._sequence += len(records)
@@ -131,7 +131,9 @@ class Journal:
         await done
 
     def close(self) -> None:
-        """Sync what is left, give the lock back and stop the thread."""
+        """Write what is owed, sync what is left, give the lock back and stop the thread."""
+        self.pay()
+        self._broken = self._broken or OSError("the journal is closed")
         self._sync_requests.put(None)
         self._sync_thread.join()
         for fd in (self._fd, self._lock_fd):
@@ -185,22 +187,30 @@ class Journal:
         fd = os.open(path, flags, 0o600)
         with self._fd_lock:
             if self._fd >= 0:
-                os.fdatasync(self._fd)
+                try:
+                    os.fdatasync(self._fd)
+                except OSError as e:
+                    self._broken = e
+                    os.close(fd)
+                    path.unlink()
+                    raise
                 os.close(self._fd)
             self._fd, self._segment, self._segment_size = fd, self._segment + 1, 0
         _sync_folder(self._folder)
 
-
-def _write_whole(fd: int, frame: bytes, end: int) -> None:
-    """Write a frame at `end`; what a failed write leaves is cut off again."""
-    try:
-        written = os.write(fd, frame)
-        while written < len(frame):
-            written += os.write(fd, frame[written:])
-    except OSError:
-        os.ftruncate(fd, end)
-        os.lseek(fd, end, os.SEEK_SET)
-        raise
+    def _write(self, frames: bytes) -> None:
+        """Write frames whole; what a failed write leaves is cut off again, else all is over."""
+        try:
+            written = os.write(self._fd, frames)
+            while written < len(frames):
+                written += os.write(self._fd, frames[written:])
+        except OSError:
+            try:
+                os.ftruncate(self._fd, self._segment_size)
+                os.lseek(self._fd, self._segment_size, os.SEEK_SET)
+            except OSError as e:
+                self._broken = e
+            raise
 
 
 def _sync_folder(folder: Path) -> None:
@@ -226,10 +236,12 @@ async def open_journal(root: Path, new_id: Callable[[], str]) -> AsyncIterator[J
             except Failure:
                 _log.error("journal_sync_failed journal=%s", journal.journal_id)
 
-    async with asyncio.TaskGroup() as tasks:
-        syncing = tasks.create_task(keep_syncing())
-        try:
-            yield journal
-        finally:
-            syncing.cancel()
-    journal.close()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            syncing = tasks.create_task(keep_syncing())
+            try:
+                yield journal
+            finally:
+                syncing.cancel()
+    finally:
+        journal.close()

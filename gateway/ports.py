@@ -1,6 +1,7 @@
 """What the gate needs from the outside, as Protocols; each has one adapter and one fake."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.domain import (
@@ -155,8 +156,17 @@ class Approvals(Protocol):
     ) -> Approval:
         """Return its state once there are more than `seen` verdicts, or at the end of the wait."""
 
-    def key_of(self, principal: Principal, value: Mapping[str, Any]) -> str:
-        """Return an HMAC by which re-sends of the same body by the same subject are known."""
+    def key_of(
+        self,
+        principal: Principal,
+        request: Request,
+        obligation: ApprovalObligation,
+        value: Mapping[str, Any],
+    ) -> str:
+        """Return an HMAC by which re-sends of the same call by the same subject are known."""
+
+    def holding(self, body_bytes: int) -> AbstractContextManager[None]:
+        """Count a held body while inside; raises `Failure` when too many bytes are held."""
 
     def url_of(self, approval_id: ApprovalId) -> str:
         """Return where an approver finds it."""

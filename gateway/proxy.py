@@ -22,6 +22,10 @@ from gateway.strangers import Strangers
 
 MAX_HEADER_BYTES = 32 * 1024
 """Of one header; a token may have 16 KB."""
+KEEP_ALIVE_S = 75.0
+"""For an idle connection, and for a request's head to arrive."""
+SEND_TIMEOUT_S = 120.0
+"""For a caller to take bytes; one that does not is cut off."""
 BODY_TIMEOUT_S = 120.0
 """For a whole request body to arrive."""
 
@@ -39,7 +43,7 @@ class _HttpCaller:
         self._head: tuple[int, Headers] | None = None
         self.gone = gone
         path, _, query = request.raw_path.partition("?")
-        headers = list(request.headers.items())
+        headers = [(n, v if v.isascii() else _as_text(v)) for n, v in request.headers.items()]
         self.arrival = Arrival(
             method=request.method,
             path=path,
@@ -91,6 +95,10 @@ class _HttpCaller:
             raise CallerGone from e
 
     async def send(self, data: bytes) -> None:
+        transport = self._request.transport
+        if transport is None:
+            raise CallerGone
+        stuck = asyncio.get_running_loop().call_later(SEND_TIMEOUT_S, transport.abort)
         try:
             if self._head is not None:
                 status, headers = self._head
@@ -102,6 +110,8 @@ class _HttpCaller:
                 await self.response.write(data)
         except ConnectionError as e:
             raise CallerGone from e
+        finally:
+            stuck.cancel()
 
     def bodiless(self) -> web.Response | None:
         """Return the answer that was started and has no body."""
@@ -109,6 +119,11 @@ class _HttpCaller:
             return None
         status, headers = self._head
         return web.Response(status=status, headers=headers)
+
+
+def _as_text(value: str) -> str:
+    """Return a header value of any bytes as characters that every encoder takes."""
+    return value.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def _too_large() -> Refusal:
@@ -166,6 +181,7 @@ class ProxyServer(web.Server):
             max_field_size=MAX_HEADER_BYTES,
             max_line_size=MAX_HEADER_BYTES,
             auto_decompress=False,
+            keepalive_timeout=KEEP_ALIVE_S,
             access_log=None,
             **kwargs,
         )

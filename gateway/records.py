@@ -166,7 +166,6 @@ class Event(Fact, frozen=True, kw_only=True, tag="event"):
 
 
 Record = Opening | Redecided | Answered | Chunk | Closing | Event
-ExchangeRecord = Opening | Redecided | Answered | Chunk | Closing
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)

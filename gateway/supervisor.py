@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -136,6 +136,7 @@ class Supervisor:
         try:
             for path in (folder, folder / "run", folder / "log", folder / "journal"):
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                path.chmod(0o700)
             if "://" not in self._settings.warehouse:
                 Path(self._settings.warehouse).mkdir(mode=0o700, parents=True, exist_ok=True)
             (folder / "run" / "supervisor.pid").write_text(str(os.getpid()))
@@ -284,10 +285,18 @@ def _run_child(
     app.configure_logging()
     try:
         _run(run, arguments, lambda: ready.send(""))
-    except (Failure, OSError) as e:
+    except* (Failure, OSError) as group:
         with suppress(OSError):
-            ready.send(str(e))
+            ready.send("; ".join(str(error) for error in _leaves(group)))
         raise
+
+
+def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def _run(

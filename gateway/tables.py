@@ -101,6 +101,5 @@ def _find(pattern: "re2._Regexp", alphabet: "re2._Regexp | None", prompt: str) -
         capture = match.group(1) or ""
         if len(capture) <= MAX_CAPTURE_CHARS and alphabet.fullmatch(capture):
             captures[capture] = None
-        if len(captures) == MAX_CAPTURES:
-            break
-    return Signal(count=count, captures=tuple(captures))
+    kept = tuple(captures)[:MAX_CAPTURES]
+    return Signal(count=count, captures=kept, is_cut=len(captures) > MAX_CAPTURES)

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway.approvals import ApprovalRequest, ApprovalStore
 from gateway.decisions import describe_principal
 from gateway.domain import (
+    NOT_JSON,
     AccessInput,
     Fact,
     Failure,
@@ -187,6 +188,8 @@ class Console:
     ) -> Verdict:
         if found.state != "pending":
             raise Refusal("approval.expired", "This approval request has expired.", status=409)
+        if principal.person in {verdict.person for verdict in found.verdicts}:
+            raise Refusal("approval.decided", "You have already decided about this one.")
         if not posted.comment.strip() or len(posted.comment) > MAX_COMMENT_CHARS:
             raise Refusal("approval.comment", "Say why: a comment of up to 1000 characters.")
         if posted.verdict not in {"approve", "deny"}:
@@ -312,7 +315,7 @@ def _json(value: Any) -> web.Response:
 def _decode(body: bytes, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as e:
+    except NOT_JSON as e:
         raise Refusal("request.invalid", f"The request can't be read: {e}.") from e
 
 

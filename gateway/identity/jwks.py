@@ -19,6 +19,16 @@ MIN_INTERVAL_S = 10.0
 """Between two fetches, however many unknown key ids arrive."""
 MAX_BYTES = 1024 * 1024
 
+_UNUSABLE = (
+    aiohttp.ClientError,
+    OSError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+"""What fetching and reading keys raises, whatever the issuer answers."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -65,7 +75,7 @@ class KeySource:
             try:
                 self._keys = _read_keys(await self._fetch())
                 self._fetched_at = self._clock()
-            except (aiohttp.ClientError, OSError, KeyError, TypeError, ValueError) as e:
+            except _UNUSABLE as e:
                 _log.warning("jwks_fetch_failed issuer=%s error=%r", self._issuer, e)
 
     async def _fetch(self) -> Any:

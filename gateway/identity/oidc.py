@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -115,38 +115,42 @@ class TokenIdentity:
 
 def find_token(headers: Sequence[tuple[str, str]]) -> str:
     """Return the caller's token from `authorization` or `x-api-key`; several must be equal."""
-    tokens = set()
-    for name, value in headers:
-        match name.lower():
-            case "authorization":
-                scheme, _, token = value.strip().partition(" ")
-                if scheme.lower() != "bearer":
-                    raise _bad("token.scheme", "authorization is not of the form `Bearer TOKEN`")
-                tokens.add(token.strip())
-            case "x-api-key":
-                tokens.add(value.strip())
-            case _:
-                pass
-    tokens.discard("")
+    tokens = set(_find_tokens(headers)) - {""}
     if not tokens:
         raise _bad("token.missing", "there is none; send `Authorization: Bearer TOKEN`")
     if len(tokens) > 1:
         raise _bad("token.ambiguous", "authorization and x-api-key hold different ones")
     token = tokens.pop()
+    if not token.isascii():
+        raise _bad("token.malformed", "it is not a JSON web token")
     if len(token) > MAX_TOKEN_CHARS:
         raise _bad("token.too_long", f"it is longer than {MAX_TOKEN_CHARS} characters")
     return token
 
 
+def _find_tokens(headers: Sequence[tuple[str, str]]) -> Iterator[str]:
+    for name, value in headers:
+        lower = name.lower()
+        if lower == "authorization":
+            scheme, _, token = value.strip().partition(" ")
+            if scheme.lower() != "bearer":
+                raise _bad("token.scheme", "authorization is not of the form `Bearer TOKEN`")
+            yield token.strip()
+        elif lower == "x-api-key":
+            yield value.strip()
+
+
 def _read_principal(issuer: Issuer, claims: dict[str, Any]) -> Principal:
     sub = str(claims["sub"])
     groups = claims.get(issuer.groups_claim)
-    person = claims.get(issuer.person_claim) if issuer.person_claim else None
+    person = claims.get(issuer.person_claim) if issuer.person_claim else f"{issuer.url}|{sub}"
+    if isinstance(person, bool) or not isinstance(person, str | int) or not str(person).strip():
+        raise _bad("token.no_person", f"it lacks the claim {issuer.person_claim}")
     kind = claims.get(issuer.kind_claim) if issuer.kind_claim else None
     return Principal(
         issuer=issuer.url,
         sub=sub,
-        person=person if isinstance(person, str) and person else f"{issuer.url}|{sub}",
+        person=str(person),
         kind=kind if kind in {"user", "service"} else issuer.kind,
         groups=tuple(g for g in groups if isinstance(g, str)) if isinstance(groups, list) else (),
         claims={

@@ -54,8 +54,7 @@ class AnswerFacts:
         self.stop_reason = _str(message.get("stop_reason"))
         for block in _list(message.get("content")):
             self._read_block(_dict(block))
-        if isinstance(message.get("input_tokens"), int):
-            self._usage["input_tokens"] = message["input_tokens"]
+        self._read_usage({"usage": {"input_tokens": message.get("input_tokens")}})
 
     def read_error(self, body: dict[str, Any]) -> None:
         """Take in an error, from an event or a body."""
@@ -74,7 +73,7 @@ class AnswerFacts:
 
     def _read_usage(self, holder: dict[str, Any]) -> None:
         for name, value in _dict(holder.get("usage")).items():
-            if name in Usage.__struct_fields__ and isinstance(value, int):
+            if name in Usage.__struct_fields__ and type(value) is int and 0 <= value < 2**63:
                 self._usage[name] = value
 
 

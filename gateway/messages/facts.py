@@ -19,10 +19,11 @@ MAX_COUNT = 2**53 - 1
 _HTTP_URL = re.compile(r"https?://([A-Za-z0-9.-]+)(?::\d{1,5})?(?:[/?#][!-\[\]-~]*)?")
 """Without user, backslash, space or anything else that readers of URLs disagree about."""
 
+_FREE_FORM = frozenset({"input", "input_schema"})
+"""Fields whose structure is no part of the API: all of it is text to look at."""
 _NO_TEXT = frozenset(
     {
         "cache_control",
-        "data",
         "encrypted_content",
         "encrypted_index",
         "file_id",
@@ -70,7 +71,7 @@ def read_facts(body: dict[str, Any]) -> Facts:
     tools = _read_tools(body)
     texts: list[str] = []
     sources: set[tuple[str, str]] = set()
-    for value in (body.get("system"), messages):
+    for value in (body.get("system"), messages, tools):
         _walk(value, texts, sources)
     return Facts(
         model=_field(body, "model", str, ""),
@@ -134,7 +135,7 @@ def _session_id(body: dict[str, Any]) -> str:
         session_id = json.loads(user_id).get("session_id")
     except (ValueError, AttributeError, RecursionError):
         return ""
-    return session_id[:128] if isinstance(session_id, str) else ""
+    return session_id[:128] if isinstance(session_id, str) and session_id.isprintable() else ""
 
 
 def _walk(root: Any, texts: list[str], sources: set[tuple[str, str]]) -> None:
@@ -152,10 +153,12 @@ def _walk(root: Any, texts: list[str], sources: set[tuple[str, str]]) -> None:
         elif isinstance(value, dict):
             if may_be_block:
                 _note_source(value, sources)
+            skipped = _NO_TEXT if may_be_block else frozenset()
+            is_media = may_be_block and value.get("type") == "base64"
             stack.extend(
-                (inner, may_be_block and key != "input")
+                (inner, may_be_block and key not in _FREE_FORM)
                 for key, inner in reversed(value.items())
-                if key not in _NO_TEXT
+                if key not in skipped and not (is_media and key == "data")
             )
 
 

@@ -66,7 +66,13 @@ _known if input.action in {"sessions.list", "sessions.read", "approvals.list", "
 
 _approver if approval.is_approver(input.principal, input.approvers)
 
-_someone_else if approval.is_someone_else(input.principal, input.resource.owner_person)
+_someone_else if {
+	approval.is_someone_else(input.principal, {
+		"person": input.resource.owner_person,
+		"issuer": input.resource.owner_issuer,
+		"sub": input.resource.owner_sub,
+	})
+}
 
 _granted if grants.allow(input.principal.groups, "access", input.action)
 

@@ -62,7 +62,7 @@ deny contains {"code": custom.code, "message": sprintf(custom.message, [verdict.
 	some demand in _demands
 	some verdict in input.approval.verdicts
 	verdict.verdict == "deny"
-	may_decide(verdict, demand.approvers, input.principal.person)
+	may_decide(verdict, demand.approvers, input.principal)
 	custom := rego.metadata.rule().custom
 }
 
@@ -75,10 +75,12 @@ may_decide(decider, approvers, owner) if {
 }
 
 # METADATA
-# title: Two different people, both known
+# title: Two different people, both known, under two different accounts
 is_someone_else(decider, owner) if {
-	owner != ""
-	decider.person != owner
+	owner.person != ""
+	decider.person != ""
+	decider.person != owner.person
+	[decider.issuer, decider.sub] != [owner.issuer, owner.sub]
 }
 
 # METADATA
@@ -110,5 +112,5 @@ _satisfied if {
 _approving(approvers) := {verdict.person |
 	some verdict in input.approval.verdicts
 	verdict.verdict == "approve"
-	may_decide(verdict, approvers, input.principal.person)
+	may_decide(verdict, approvers, input.principal)
 }

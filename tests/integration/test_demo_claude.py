@@ -268,8 +268,8 @@ async def test_models_come_in_pages(claude: Client) -> None:
         shown = await response.json()
     opus = {
         "type": "model",
-        "id": "claude-opus-4-8",
-        "display_name": "Claude Opus 4.8 (demo)",
+        "id": "claude-opus-5-5",
+        "display_name": "Claude Opus 5.5 (demo)",
         "created_at": "2026-01-01T00:00:00Z",
         "lifecycle": "active",
     }

@@ -131,7 +131,7 @@ def test_the_facts_of_a_request() -> None:
         ],
     }
     facts = read_facts(body)
-    assert facts.prompt == "be kind\nlook\nhttps://x\nls"
+    assert facts.prompt == "be kind\nlook\nhttps://x\nls\nurl"
     assert (facts.model, facts.stream, facts.max_tokens, facts.messages) == (
         "claude-sonnet-4-5",
         True,
@@ -164,3 +164,23 @@ def test_texts_for_the_record() -> None:
     )
     stream = b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"y"}}\n\n'
     assert read_response_text("text/event-stream", stream * 2) == "yy"
+
+
+def test_everything_that_is_text_is_looked_at() -> None:
+    text = {"type": "text", "media_type": "text/plain", "data": "in a document"}
+    body = {
+        "tools": [
+            {"name": "t", "description": "in a tool", "input_schema": {"name": "in a schema"}}
+        ],
+        "messages": [
+            {"role": "user", "content": [{"type": "document", "source": text}]},
+            {
+                "role": "assistant",
+                "content": [{"type": "tool_use", "input": {"data": "in a call"}}],
+            },
+        ],
+    }
+    prompt = read_facts(body).prompt
+    for words in ("in a tool", "in a schema", "in a document", "in a call"):
+        assert words in prompt
+    assert "AAAA" not in read_facts({"messages": [{"content": [{"source": PDF}]}]}).prompt

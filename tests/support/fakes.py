@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -291,8 +292,17 @@ class FakeApprovals:
             self.leaves()
         return self.states.pop(0)
 
-    def key_of(self, principal: Principal, value: Mapping[str, Any]) -> str:
+    def key_of(
+        self,
+        principal: Principal,
+        request: Request,
+        obligation: ApprovalObligation,
+        value: Mapping[str, Any],
+    ) -> str:
         return "key"
+
+    def holding(self, body_bytes: int) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def url_of(self, approval_id: ApprovalId) -> str:
         return f"https://console.test/{approval_id}"

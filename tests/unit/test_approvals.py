@@ -9,13 +9,14 @@ import pytest
 import sqlalchemy as sa
 from support.fakes import DEV, Clock
 
-from gateway.approvals import ApprovalStore, ApprovalWaits
+from gateway.approvals import MAX_HELD_BYTES, ApprovalStore, ApprovalWaits
 from gateway.domain import (
     ApprovalId,
     ApprovalObligation,
     Context,
     ExchangeId,
     Failure,
+    Principal,
     Refusal,
     Request,
     Route,
@@ -74,7 +75,7 @@ class Fixture:
         )
 
     async def open(self, body: bytes = BODY) -> tuple[str, bool]:
-        key = self.waits.key_of(DEV, msgspec.json.decode(body))
+        key = self.waits.key_of(DEV, REQUEST, OBLIGATION, msgspec.json.decode(body))
         approval, is_new = await self.waits.open_or_join(
             key, ExchangeId("exch_1"), DEV, REQUEST, OBLIGATION
         )
@@ -95,7 +96,13 @@ async def test_another_body_or_person_opens_its_own(world: Fixture) -> None:
     await world.open()
     assert (await world.open(b'{"model":"other","messages":[]}'))[1] is True
     other = msgspec.structs.replace(DEV, sub="bob")
-    assert world.waits.key_of(other, {}) != world.waits.key_of(DEV, {})
+
+    def key_of(principal: Principal, request: Request) -> str:
+        return world.waits.key_of(principal, request, OBLIGATION, {"n": float("inf")})
+
+    assert key_of(other, REQUEST) != key_of(DEV, REQUEST)
+    elsewhere = msgspec.structs.replace(REQUEST, repositories=())
+    assert key_of(DEV, elsewhere) != key_of(DEV, REQUEST)
 
 
 async def test_an_expired_request_is_not_joined(world: Fixture) -> None:
@@ -154,3 +161,14 @@ async def test_a_lost_state_database_is_a_failure(world: Fixture, engine: sa.Eng
 
 def test_all_processes_share_one_key(engine: sa.Engine) -> None:
     assert shared_key(engine, "a") == shared_key(engine, "a") != shared_key(engine, "b")
+
+
+async def test_held_bytes_have_a_bound(world: Fixture) -> None:
+    with (
+        world.waits.holding(MAX_HELD_BYTES),
+        pytest.raises(Failure, match="Too many calls"),
+        world.waits.holding(1),
+    ):
+        pass
+    with world.waits.holding(1):
+        pass

@@ -30,7 +30,7 @@ from gateway.domain import (
     Verdict,
 )
 from gateway.messages.sse import encode_event
-from gateway.records import Chunk, Event, MaskApplied, Opening, Redecided, Usage
+from gateway.records import Chunk, Closing, Event, MaskApplied, Opening, Redecided, Usage
 
 MESSAGE = (
     b'{"type":"message","id":"msg_1","model":"m-1","content":[{"type":"text","text":"%s"}],'
@@ -353,7 +353,7 @@ def held(*answers: dict[str, Any], states: list[Approval]) -> World:
 
 async def test_a_held_call_goes_on_once_policy_is_satisfied() -> None:
     world = await held(APPROVED, states=[VERDICTS]).run()
-    assert world.log[:6] == ["body read", "Opening", "durable", "Event", "Redecided", "forward"]
+    assert world.log[1:7] == ["Opening", "durable", "Event", "Redecided", "durable", "forward"]
     assert (world.caller.status, world.journal.closing.approval_id) == (200, "appr_1")
     assert world.policy.questions[1].approval == VERDICTS
 
@@ -386,3 +386,30 @@ async def test_a_caller_that_leaves_while_it_waits_is_recorded_as_cancelled() ->
     world.approvals.leaves = lambda: world.caller.gone.set_result(None)
     await world.run()
     assert (world.journal.closing.ending, world.upstream.forwarded) == (Ending.CANCELLED, [])
+
+
+# --- hostile odds and ends --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("usage", ['{"input_tokens":true}', '{"input_tokens":1e99}', "[]"])
+async def test_odd_usage_is_left_out_and_the_exchange_is_closed(usage: str) -> None:
+    body = b'{"type":"message","content":[],"usage":%b}' % usage.encode()
+    world = await World(caller=FakeCaller(), answer=FakeAnswer(body=[body])).run()
+    assert (world.journal.closing.ending, world.journal.closing.usage) == (
+        Ending.DELIVERED,
+        Usage(),
+    )
+
+
+async def test_a_closing_that_cannot_be_written_is_owed_as_a_failure() -> None:
+    world = World(caller=FakeCaller(), answer=FakeAnswer(body=[MESSAGE % b"hi"]))
+    world.journal.fails_at = Closing
+    await world.run()
+    (owed, *_) = world.journal.owed
+    assert isinstance(owed, Closing)
+    assert (world.caller.status, owed.ending, owed.status, owed.released_bytes) == (
+        503,
+        Ending.FAILED,
+        503,
+        0,
+    )

@@ -34,6 +34,7 @@ class Idp:
 
     def token(self, kid: str = "k1", **claims: Any) -> str:
         payload = {"iss": self.url, "sub": "ada", "aud": "cs", "iat": NOW, "exp": NOW + 600}
+        payload["email"] = "ada@acme.test"
         return jwt.encode(payload | claims, self.keys[kid], algorithm="ES256", headers={"kid": kid})
 
     def app(self) -> web.Application:
@@ -140,6 +141,8 @@ async def test_cached_keys_serve_an_outage_within_a_bound(world: Fixture) -> Non
         pytest.param({"aud": "other"}, "token.audience", id="another audience"),
         pytest.param({"iss": "https://other"}, "token.issuer", id="another issuer"),
         pytest.param({"sub": None}, "token.invalid", id="no subject"),
+        pytest.param({"email": None}, "token.no_person", id="no person"),
+        pytest.param({"email": ["ada"]}, "token.no_person", id="a person that is a list"),
     ],
 )
 async def test_a_bad_claim_is_refused(world: Fixture, claims: dict[str, Any], code: str) -> None:
@@ -157,6 +160,7 @@ async def test_a_bad_claim_is_refused(world: Fixture, claims: dict[str, Any], co
             {"authorization": "Bearer a", "x-api-key": "b"}, "token.ambiguous", id="two of them"
         ),
         pytest.param({"x-api-key": "a" * 20_000}, "token.too_long", id="too long"),
+        pytest.param({"x-api-key": "caf\u00e9"}, "token.malformed", id="not ASCII"),
     ],
 )
 def test_a_credential_that_is_not_one_token_is_refused(headers: dict[str, str], code: str) -> None:

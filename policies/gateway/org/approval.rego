@@ -26,7 +26,7 @@ _named contains _repository(named.value) if some named in input.request.reposito
 
 _named contains _repository(capture) if some capture in input.signals.repository.captures
 
-_repository(text) := trim_suffix(lower(text), ".git")
+_repository(text) := trim_suffix(trim_right(lower(text), "."), ".git")
 
 _writer(name) if config.repositories[name].writers in input.principal.groups
 

@@ -81,6 +81,16 @@ deny contains rego.metadata.rule().custom if not _server_tools_granted
 deny contains rego.metadata.rule().custom if not _sources_granted
 
 # METADATA
+# title: More repositories than can be judged
+# custom:
+#   code: signals.cut
+#   message: The prompt names more repositories than the gateway can judge. Name fewer.
+deny contains rego.metadata.rule().custom if {
+	some signal in input.signals
+	not _whole(signal)
+}
+
+# METADATA
 # title: A production repository of another team
 # custom:
 #   code: repositories.not_owner
@@ -97,6 +107,8 @@ _complete if {
 	input.signals
 	input.principal.person != ""
 }
+
+_whole(signal) if signal.is_cut == false
 
 _token_fresh if input.principal.token_age_s <= config.settings.token_max_age_s
 
