@@ -71,6 +71,7 @@ def build_apps(settings: Settings) -> list[tuple[web.Application, int]]:
 def mint_token(
     settings: Settings, user: str, groups: tuple[str, ...], claims: dict[str, str], ttl_s: int
 ) -> str:
-    """Return a token of the demo issuer."""
+    """Return a token of the demo issuer; who it is for is one person, unless a claim says so."""
     now = int(time.time())
+    claims = {"person": user, **claims}
     return _load_issuer(settings).mint(user, groups, claims, ttl_s, AUDIENCE, now)
