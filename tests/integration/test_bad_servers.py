@@ -46,7 +46,8 @@ Behaviour = Callable[[Streams], Awaitable[None]]
 
 def _http(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
     lines = [f"HTTP/1.1 {status}", *(headers or ("content-type: application/json",))]
-    return "\r\n".join([*lines, f"content-length: {len(body)}", "", ""]).encode("latin-1") + body
+    lines += [f"content-length: {len(body)}", "connection: close"]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
 def _events(*events: bytes) -> bytes:
