@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 COLUMNS = """session_id, session_source, client_name, outcome, ending, status, reasons,
     right(prompt_text, 24) as prompt, approval_id, masks_applied"""
 PROMPT = "Say hello to the harbour."
-LISTED = re.compile(r"^(appr_\w+) +pending +\S+\|(\S+) ", re.MULTILINE)
+LISTED = re.compile(r"^(appr_\w+) +pending +(\S+) ", re.MULTILINE)
 
 
 def row(session: str, **fields: object) -> dict[str, object]:
