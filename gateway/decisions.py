@@ -141,11 +141,11 @@ def read_answer(body: bytes, question: DecisionInput, input_json: bytes) -> Deci
     try:
         answer = _decode_answer(result)
     except NOT_JSON as e:
-        raise _failure(f"its answer is not of the known form: {e}") from e
+        raise undecided(f"its answer is not of the known form: {e}") from e
     _check_supported(answer)
     is_stale = [reason.code for reason in answer.deny] == [STALE]
     if revision != question.signals_revision and not is_stale:
-        raise _failure("its tables are of another revision than its answer")
+        raise undecided("its tables are of another revision than its answer")
     return Decision(
         outcome=_judge(answer, question),
         answer=answer,
@@ -165,9 +165,9 @@ def read_access(body: bytes) -> tuple[AccessAnswer, str]:
     try:
         answer = _decode_access(result)
     except NOT_JSON as e:
-        raise _failure(f"its answer is not of the known form: {e}") from e
+        raise undecided(f"its answer is not of the known form: {e}") from e
     if answer.allow == bool(answer.deny):
-        raise _failure("its answer contradicts itself")
+        raise undecided("its answer contradicts itself")
     return answer, revision
 
 
@@ -175,11 +175,11 @@ def _read_result(body: bytes) -> tuple[bytes, str]:
     try:
         reply = _decode_reply(body)
     except NOT_JSON as e:
-        raise _failure("its reply is not JSON of the known form") from e
+        raise undecided("its reply is not JSON of the known form") from e
     if isinstance(reply.result, msgspec.UnsetType):
-        raise _failure("its decision is undefined")
+        raise undecided("its decision is undefined")
     if not reply.provenance.revision:
-        raise _failure("it names no bundle revision")
+        raise undecided("it names no bundle revision")
     return bytes(reply.result), reply.provenance.revision
 
 
@@ -189,23 +189,23 @@ def _judge(answer: Answer, question: DecisionInput) -> Outcome:
     is_waiting = approval.required and not approval.satisfied
     if answer.allow:
         if answer.deny or is_waiting:
-            raise _failure("its answer contradicts itself")
+            raise undecided("its answer contradicts itself")
         if answer.endpoint not in question.endpoints:
-            raise _failure("it names an endpoint that is not configured")
+            raise undecided("it names an endpoint that is not configured")
         if question.request.route is Route.UNKNOWN:
-            raise _failure("it allows a route that the gateway does not carry")
+            raise undecided("it allows a route that the gateway does not carry")
         return Outcome.ALLOW
     if answer.deny:
         return Outcome.DENY
     if is_waiting:
         return Outcome.HOLD
-    raise _failure("it neither allows, denies nor asks for approval")
+    raise undecided("it neither allows, denies nor asks for approval")
 
 
 def _check_supported(answer: Answer) -> None:
     for obligation in _obligations(answer):
         if obligation not in SUPPORTS:
-            raise _failure(f"it asks for {obligation}, which this version can't keep")
+            raise undecided(f"it asks for {obligation}, which this version can't keep")
 
 
 def _obligations(answer: Answer) -> Iterator[str]:
@@ -221,7 +221,8 @@ def _obligations(answer: Answer) -> Iterator[str]:
             yield f"{holder}.{field}" if isinstance(value, tuple) else f"{holder}.{field}={value}"
 
 
-def _failure(why: str) -> Failure:
+def undecided(why: str) -> Failure:
+    """Return the failure that every doubt about a decision is."""
     return Failure("policy_unavailable", f"The policy engine could not decide: {why}.")
 
 

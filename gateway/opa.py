@@ -11,7 +11,7 @@ from typing import Any
 import httptools
 import msgspec
 
-from gateway.decisions import read_access, read_answer
+from gateway.decisions import read_access, read_answer, undecided
 from gateway.domain import NOT_JSON, AccessAnswer, AccessInput, Decision, DecisionInput, Failure
 from gateway.masking.rules import BadRule
 from gateway.tables import Tables, read_tables
@@ -189,7 +189,7 @@ class Policy:
         try:
             return self._tables[revision]
         except KeyError as e:
-            raise _undecided("the tables of the deciding revision are not loaded") from e
+            raise undecided("the tables of the deciding revision are not loaded") from e
 
     async def load_tables(self) -> Tables:
         """Load the mask and signal tables of the active revision.
@@ -201,7 +201,7 @@ class Policy:
         try:
             tables = read_tables(body)
         except (*NOT_JSON, BadRule) as e:
-            raise _undecided(f"its tables can't be used: {e}") from e
+            raise undecided(f"its tables can't be used: {e}") from e
         self._tables.pop(tables.revision, None)
         self._tables[tables.revision] = tables
         for old in list(self._tables)[:-2]:
@@ -227,11 +227,7 @@ class Policy:
         try:
             status, answer = await self._client.post(path, body)
         except OpaUnavailable as e:
-            raise _undecided(str(e)) from e
+            raise undecided(str(e)) from e
         if status != 200:
-            raise _undecided(f"it answered with status {status}")
+            raise undecided(f"it answered with status {status}")
         return answer
-
-
-def _undecided(why: str) -> Failure:
-    return Failure("policy_unavailable", f"The policy engine could not decide: {why}.")
