@@ -47,6 +47,9 @@ FLUSH_STRANGERS_S = 5.0
 OPA_START_S = 30.0
 """How long a process waits for OPA's first answer."""
 
+YOUNG_OBJECTS = 10_000
+"""How many new objects a worker lets pass before it looks for cycles; an exchange leaves few."""
+
 VERSION = version("countersign")
 
 _log = logging.getLogger(__name__)
@@ -246,6 +249,7 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
         async with _flushing(strangers):
             listener = listen(settings.proxy.host, settings.proxy.port, is_shared=True)
             gc.freeze()  # what is there now lives as long as the process
+            gc.set_threshold(YOUNG_OBJECTS)
             await _serve(runner, listener, ready)
 
 

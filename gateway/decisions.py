@@ -4,6 +4,7 @@ Anything odd is a failure, and a failure never opens the way.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -56,6 +57,8 @@ WORKFLOW_HEADER = "x-countersign-workflow"
 REPOSITORY_HEADER = "x-countersign-repository"
 
 _MAX_HEADER_FACT = 256
+_KEPT = 1024
+"""Texts whose reading is kept: clients and policies say few different things."""
 
 
 class _Reply(Fact, frozen=True, kw_only=True):
@@ -92,7 +95,7 @@ def build_request(
         messages=facts.messages,
         body_bytes=body_bytes,
         prompt_chars=facts.prompt_chars,
-        client=read_client(headers),
+        client=read_client(headers.get("user-agent", "")[:_MAX_HEADER_FACT]),
         session=session,
         agent=_header(headers, AGENT_HEADER),
         parent_agent=_header(headers, PARENT_AGENT_HEADER),
@@ -105,12 +108,13 @@ def build_request(
     )
 
 
-def read_client(headers: dict[str, str]) -> Client | None:
-    """Return the client program that `user-agent` names.
+@lru_cache(maxsize=_KEPT)
+def read_client(user_agent: str) -> Client | None:
+    """Return the client program that a `user-agent` names.
 
     Claude Code says `claude-cli/2.1.197 (…)`, the SDKs `Anthropic/Python 2.12.0`.
     """
-    product, _, rest = headers.get("user-agent", "")[:_MAX_HEADER_FACT].partition(" ")
+    product, _, rest = user_agent.partition(" ")
     name, _, version = product.partition("/")
     following = rest.partition(" ")[0]
     if following[:1].isdigit() and not version[:1].isdigit():
@@ -138,11 +142,7 @@ def read_answer(body: bytes, question: DecisionInput, input_json: bytes) -> Deci
         Failure: `policy_unavailable`, unless the answer is whole, consistent and supported.
     """
     result, revision = _read_result(body)
-    try:
-        answer = _decode_answer(result)
-    except NOT_JSON as e:
-        raise undecided(f"its answer is not of the known form: {e}") from e
-    _check_supported(answer)
+    answer = _read_supported(result)
     is_stale = [reason.code for reason in answer.deny] == [STALE]
     if revision != question.signals_revision and not is_stale:
         raise undecided("its tables are of another revision than its answer")
@@ -202,10 +202,17 @@ def _judge(answer: Answer, question: DecisionInput) -> Outcome:
     raise undecided("it neither allows, denies nor asks for approval")
 
 
-def _check_supported(answer: Answer) -> None:
+@lru_cache(maxsize=_KEPT)
+def _read_supported(result: bytes) -> Answer:
+    """Return the answer that these very bytes hold."""
+    try:
+        answer = _decode_answer(result)
+    except NOT_JSON as e:
+        raise undecided(f"its answer is not of the known form: {e}") from e
     for obligation in _obligations(answer):
         if obligation not in SUPPORTS:
             raise undecided(f"it asks for {obligation}, which this version can't keep")
+    return answer
 
 
 def _obligations(answer: Answer) -> Iterator[str]:

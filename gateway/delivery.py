@@ -162,10 +162,10 @@ def _unreadable(why: str) -> Failure:
 
 def _media_type(headers: Headers) -> str:
     for name, value in headers:
-        if name.lower() == "content-type":
+        if name == "content-type":
             return value.partition(";")[0].strip().lower()
     return ""
 
 
 def _request_id(headers: Headers) -> str:
-    return next((value for name, value in headers if name.lower() == "request-id"), "")
+    return next((value for name, value in headers if name == "request-id"), "")

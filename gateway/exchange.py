@@ -81,6 +81,7 @@ class Exchange:
         self._arrived_ns = now_ns()
         self._first_byte_ns: int | None = None
         self._decisions = 0
+        self._recording = UNDECIDED
         self._ending: Ending | None = None
         self._error_code = ""
 
@@ -101,23 +102,18 @@ class Exchange:
         """Whether bodies are recorded."""
         return self._recording.content == "full"
 
-    @property
-    def _recording(self) -> Recording:
-        if self.decision is None:
-            return UNDECIDED
-        recording = self.decision.answer.recording
-        return Recording(
+    def note_decision(self, decision: Decision) -> None:
+        """Take the newest decision."""
+        self.decision = decision
+        self._decisions += 1
+        recording = decision.answer.recording
+        self._recording = Recording(
             content=recording.content,
             durability=recording.durability,
             retention_class=recording.retention_class,
             protection=recording.protection,
             reasons=recording.reasons,
         )
-
-    def note_decision(self, decision: Decision) -> None:
-        """Take the newest decision."""
-        self.decision = decision
-        self._decisions += 1
 
     # --- records ----------------------------------------------------------------------------------
 
@@ -158,7 +154,7 @@ class Exchange:
             exchange_id=self.id,
             at_ns=self._now_ns(),
             status=status,
-            headers={name.lower(): value for name, value in headers},
+            headers=dict(headers),
             upstream_request_id=upstream_request_id,
         )
 

@@ -9,12 +9,13 @@ import asyncio
 import fcntl
 import logging
 import os
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from queue import SimpleQueue
+
+from caio import linux_aio
+from caio.abstract import AbstractOperation
 
 from gateway.domain import Failure
 from gateway.records import Record, encode_frame
@@ -45,17 +46,15 @@ class Journal:
         self._segment = 0
         self._sequence = 0
         self._fd = -1
-        self._fd_lock = threading.Lock()
-        """Held while the file is synced or exchanged for the next segment's."""
         self._lock_fd = -1
         self._segment_size = 0
         self._appended = 0
         self._synced = 0
         self._is_syncing = False
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
-        self._sync_requests: SimpleQueue[Callable[[OSError | None], object] | None] = SimpleQueue()
-        self._sync_thread = threading.Thread(target=self._keep_syncing, daemon=True)
-        self._broken: OSError | None = None
+        self._kernel: linux_aio.Context | None = None
+        """Where syncs are queued: the kernel does them, no thread of ours competes for the loop."""
+        self._broken: Exception | None = None
         self._owed: deque[Record] = deque(maxlen=MAX_OWED)
 
     def open(self) -> None:
@@ -74,7 +73,6 @@ class Journal:
         self._begin_segment()
         self._folder = self._folder.rename(final)
         _sync_folder(final.parent)
-        self._sync_thread.start()
 
     def append(self, *records: Record) -> None:
         """Write records; when this returns, a crash of the process can't lose them.
@@ -127,42 +125,46 @@ class Journal:
         done: asyncio.Future[None] = loop.create_future()
         self._waiting.append((self._appended, done))
         if not self._is_syncing:
-            self._request_sync(loop)
+            self._is_syncing = True
+            loop.call_soon(self._request_sync)
         await done
 
     def close(self) -> None:
-        """Write what is owed, sync what is left, give the lock back and stop the thread."""
+        """Write what is owed, sync what is left and give the lock back."""
         self.pay()
         self._broken = self._broken or OSError("the journal is closed")
-        self._sync_requests.put(None)
-        self._sync_thread.join()
+        if self._kernel is not None:
+            asyncio.get_running_loop().remove_reader(self._kernel.fileno)
+            self._kernel = None
+        try:
+            os.fsync(self._fd)
+        except OSError as e:
+            _log.error("journal_sync_failed journal=%s error=%r", self.journal_id, e)
         for fd in (self._fd, self._lock_fd):
-            os.fsync(fd)
             os.close(fd)
         self._fd = self._lock_fd = -1
 
-    def _request_sync(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._is_syncing = True
+    def _request_sync(self) -> None:
+        """Ask the kernel for one sync on behalf of all who wait, at the end of a loop's turn."""
         covered = self._appended
-        self._sync_requests.put(
-            lambda error: loop.call_soon_threadsafe(self._note_sync, loop, covered, error)
-        )
+        sync = linux_aio.Operation.fdsync(self._fd)
+        sync.set_callback(lambda _: self._note_sync(covered, _error_of(sync)))
+        try:
+            if self._kernel is None:
+                self._kernel = linux_aio.Context(max_requests=1)
+                loop = asyncio.get_running_loop()
+                loop.add_reader(self._kernel.fileno, self._kernel_told, self._kernel)
+            self._kernel.submit(sync)
+        except (OSError, ValueError, RuntimeError, SystemError) as e:
+            self._note_sync(covered, e)
 
-    def _keep_syncing(self) -> None:
-        """Sync once per request, in a thread, until asked to stop."""
-        while (tell := self._sync_requests.get()) is not None:
-            error = None
-            try:
-                with self._fd_lock:
-                    os.fdatasync(self._fd)
-            except OSError as e:
-                error = e
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                tell(error)
+    def _kernel_told(self, kernel: linux_aio.Context) -> None:
+        with suppress(BlockingIOError):
+            kernel.poll()
+        while kernel.process_events():
+            pass
 
-    def _note_sync(
-        self, loop: asyncio.AbstractEventLoop, covered: int, error: OSError | None
-    ) -> None:
+    def _note_sync(self, covered: int, error: Exception | None) -> None:
         self._is_syncing = False
         self._broken = self._broken or error
         if error is None:
@@ -178,24 +180,24 @@ class Journal:
             else:
                 self._waiting.append((target, done))
         if self._waiting:
-            self._request_sync(loop)
+            self._is_syncing = True
+            self._request_sync()
 
     def _begin_segment(self) -> None:
         """Begin the next segment; the finished one is synced whole first."""
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
         path = self._folder / f"{self._segment + 1:08}.segment"
         fd = os.open(path, flags, 0o600)
-        with self._fd_lock:
-            if self._fd >= 0:
-                try:
-                    os.fdatasync(self._fd)
-                except OSError as e:
-                    self._broken = e
-                    os.close(fd)
-                    path.unlink()
-                    raise
-                os.close(self._fd)
-            self._fd, self._segment, self._segment_size = fd, self._segment + 1, 0
+        if self._fd >= 0:
+            try:
+                os.fdatasync(self._fd)
+            except OSError as e:
+                self._broken = e
+                os.close(fd)
+                path.unlink()
+                raise
+            os.close(self._fd)
+        self._fd, self._segment, self._segment_size = fd, self._segment + 1, 0
         _sync_folder(self._folder)
 
     def _write(self, frames: bytes) -> None:
@@ -211,6 +213,15 @@ class Journal:
             except OSError as e:
                 self._broken = e
             raise
+
+
+def _error_of(sync: AbstractOperation) -> Exception | None:
+    """Return what went wrong with a sync that is over."""
+    try:
+        sync.get_value()
+    except SystemError as e:  # as which the library raises what the disk said
+        return e
+    return None
 
 
 def _sync_folder(folder: Path) -> None:

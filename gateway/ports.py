@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import asyncio
 
 Headers = Sequence[tuple[str, str]]
+"""Names in lower case, as they are compared, and values; in order."""
 
 
 class Arrival(Fact, frozen=True, kw_only=True):
@@ -34,10 +35,9 @@ class Arrival(Fact, frozen=True, kw_only=True):
     query: str
     """Raw: still encoded."""
     headers: Headers
-    """In order, names as sent."""
     peer: str
     by_name: dict[str, str]
-    """Headers by lower-case name; of repeated ones the first."""
+    """Headers by name; of repeated ones the first."""
 
 
 class CallerGone(Exception):

@@ -29,6 +29,8 @@ SEND_TIMEOUT_S = 120.0
 BODY_TIMEOUT_S = 120.0
 """For a whole request body to arrive."""
 
+_BODY_CODINGS = {"content-encoding": "identity", "transfer-encoding": "chunked"}
+"""Of a request: what each header may say, so that the bytes read are the bytes sent."""
 _PROBES = {("HEAD", "/"), ("GET", "/healthz"), ("HEAD", "/api/hello")}
 
 _log = logging.getLogger(__name__)
@@ -43,27 +45,28 @@ class _HttpCaller:
         self._head: tuple[int, Headers] | None = None
         self.gone = gone
         path, _, query = request.raw_path.partition("?")
-        headers = [(n, v if v.isascii() else _as_text(v)) for n, v in request.headers.items()]
+        headers = [
+            (name.lower(), value if value.isascii() else _as_text(value))
+            for name, value in request.headers.items()
+        ]
         self.arrival = Arrival(
             method=request.method,
             path=path,
             query=query,
             headers=headers,
             peer=request.remote or "",
-            by_name={name.lower(): value for name, value in reversed(headers)},
+            by_name=dict(reversed(headers)),
         )
 
     async def read_body(self) -> bytes:
-        headers = self._request.headers
-        encodings = {value.strip().lower() for value in headers.getall("Content-Encoding", ())}
-        transfers = {value.strip().lower() for value in headers.getall("Transfer-Encoding", ())}
-        if not encodings <= {"identity"} or not transfers <= {"chunked"}:
-            raise Refusal("body.compressed", "Compressed request bodies are not accepted.")
+        self._check_codings()
         if (self._request.content_length or 0) > MAX_BODY_BYTES:
             raise _too_large()
-        if headers.get("Expect", "").lower() == "100-continue":
+        if self.arrival.by_name.get("expect", "").lower() == "100-continue":
             await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._request.writer.output_size = 0
+        if self._request.content.is_eof():  # it came with the head: nothing to wait for
+            return self._request.content.read_nowait()
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 return await self._read_all()
@@ -73,6 +76,11 @@ class _HttpCaller:
             if self.gone.done():
                 raise CallerGone from e
             raise Refusal("body.truncated", "The request body ended too early.") from e
+
+    def _check_codings(self) -> None:
+        for name, value in self.arrival.headers:
+            if name in _BODY_CODINGS and value.strip().lower() != _BODY_CODINGS[name]:
+                raise Refusal("body.compressed", "Compressed request bodies are not accepted.")
 
     async def _read_all(self) -> bytes:
         parts: list[bytes] = []
@@ -85,7 +93,7 @@ class _HttpCaller:
         return b"".join(parts)
 
     async def start(self, status: int, headers: Headers) -> None:
-        if any(name.lower() == "content-length" for name, _ in headers):
+        if any(name == "content-length" for name, _ in headers):
             self._head = (status, headers)  # a whole answer: head and body go out in one write
             return
         self.response = web.StreamResponse(status=status, headers=headers)

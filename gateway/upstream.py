@@ -69,9 +69,9 @@ class UpstreamAnswer:
         self._response = response
         self.status = response.status
         self.headers: Headers = [
-            (name, value)
+            (lower, value)
             for name, value in response.headers.items()
-            if name.lower() not in _NOT_RETURNED
+            if (lower := name.lower()) not in _NOT_RETURNED
         ]
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -185,13 +185,12 @@ def _forwarded(headers: Headers, credential: str) -> list[tuple[str, str]]:
     dropped = _NOT_FORWARDED
     kept = []
     for name, value in headers:
-        lower = name.lower()
-        if lower == "connection":
+        if name == "connection":
             dropped = dropped | {word.strip().lower() for word in value.split(",")}
-        if lower not in dropped and not lower.startswith(_OWN_PREFIX):
+        if name not in dropped and not name.startswith(_OWN_PREFIX):
             kept.append((name, value))
     if dropped is not _NOT_FORWARDED:
-        kept = [(name, value) for name, value in kept if name.lower() not in dropped]
+        kept = [(name, value) for name, value in kept if name not in dropped]
     if not all(value.isascii() for _, value in kept):
         raise Refusal("header.not_ascii", "A header holds other characters than ASCII.")
     return [*kept, ("accept-encoding", "identity"), ("x-api-key", credential)]

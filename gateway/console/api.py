@@ -207,7 +207,9 @@ class Console:
     # --- shared ---------------------------------------------------------------------------------
 
     async def _identify(self, request: web.Request) -> Principal:
-        return await self.identity.identify(list(request.headers.items()))
+        return await self.identity.identify(
+            [(name.lower(), value) for name, value in request.headers.items()]
+        )
 
     async def _ask(
         self,

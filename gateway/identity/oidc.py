@@ -130,13 +130,12 @@ def find_token(headers: Sequence[tuple[str, str]]) -> str:
 
 def _find_tokens(headers: Sequence[tuple[str, str]]) -> Iterator[str]:
     for name, value in headers:
-        lower = name.lower()
-        if lower == "authorization":
+        if name == "authorization":
             scheme, _, token = value.strip().partition(" ")
             if scheme.lower() != "bearer":
                 raise _bad("token.scheme", "authorization is not of the form `Bearer TOKEN`")
             yield token.strip()
-        elif lower == "x-api-key":
+        elif name == "x-api-key":
             yield value.strip()
 
 

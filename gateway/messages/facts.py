@@ -71,8 +71,7 @@ def read_facts(body: dict[str, Any]) -> Facts:
     tools = _read_tools(body)
     texts: list[str] = []
     sources: set[tuple[str, str]] = set()
-    for value in (body.get("system"), messages, tools):
-        _walk(value, texts, sources)
+    _walk([body.get("system"), messages, tools], texts, sources)
     return Facts(
         model=_field(body, "model", str, ""),
         stream=_field(body, "stream", bool, False),

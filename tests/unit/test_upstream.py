@@ -64,16 +64,16 @@ async def ok(request: web.Request) -> web.Response:
 
 async def test_everything_but_the_callers_credentials_goes_along(server: Server) -> None:
     headers = [
-        ("Authorization", "Bearer secret"),
-        ("X-Api-Key", "secret"),
-        ("Cookie", "secret"),
-        ("X-Countersign-Repository", "acme/shop"),
-        ("Connection", "keep-alive, X-Hop"),
-        ("X-Hop", "secret"),
-        ("Accept-Encoding", "br"),
+        ("authorization", "Bearer secret"),
+        ("x-api-key", "secret"),
+        ("cookie", "secret"),
+        ("x-countersign-repository", "acme/shop"),
+        ("connection", "keep-alive, X-Hop"),
+        ("x-hop", "secret"),
+        ("accept-encoding", "br"),
         ("anthropic-beta", "a-1,b-2"),
-        ("X-Novel", "passes"),
-        ("User-Agent", "claude-cli/2.1"),
+        ("x-novel", "passes"),
+        ("user-agent", "claude-cli/2.1"),
     ]
     await server.forward(ok, headers, query="beta=true&x=%2F")
     (request,) = server.seen
