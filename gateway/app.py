@@ -20,6 +20,7 @@ from gateway import demo_setup
 from gateway.approvals import ApprovalStore, ApprovalWaits
 from gateway.bundles import Bundle, Relay
 from gateway.config import Settings, read_secret
+from gateway.conversations import Conversations
 from gateway.decisions import SUPPORTS
 from gateway.domain import (
     Approval,
@@ -242,6 +243,7 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
             now_ns=time.time_ns,
             new_id=new_exchange_id,
             version=VERSION,
+            conversations=Conversations(secrets.token_bytes(32)),
         )
         server = ProxyServer(gate, strangers, new_exchange_id)
         # aiohttp waits for running handlers twice as long as it is told before it cancels them.

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from gateway.conversations import Kinship
 from gateway.domain import (
     ApprovalId,
     Decision,
@@ -26,6 +27,7 @@ from gateway.records import (
     Decided,
     Event,
     Opening,
+    Part,
     Record,
     Recording,
     Redecided,
@@ -39,6 +41,8 @@ UNDECIDED = Recording(
     reasons=("undecided",),
 )
 """How an exchange is recorded that policy never decided."""
+
+DAY_NS = 24 * 3600 * 10**9
 
 _KEPT_PREFIXES = ("anthropic-", "x-claude-code-", "x-countersign-", "x-stainless-")
 
@@ -117,8 +121,10 @@ class Exchange:
 
     # --- records ----------------------------------------------------------------------------------
 
-    def open(self, body: bytes | None) -> Opening:
-        """Return the opening record; `body` is the request as recorded."""
+    def open(
+        self, parts: tuple[Part, ...] | None = None, base: ExchangeId | None = None
+    ) -> Opening:
+        """Return the opening record; `parts` is the request as recorded, over that of `base`."""
         arrival = self.arrival
         return Opening(
             exchange_id=self.id,
@@ -135,7 +141,8 @@ class Exchange:
             decision=self._decided_record() if self.decision else None,
             endpoint=self.decision.answer.endpoint if self.decision else "",
             recording=self._recording,
-            body=body,
+            base=base,
+            parts=parts,
         )
 
     def redecided(self) -> Redecided:
@@ -220,6 +227,24 @@ class Exchange:
             peer=self.arrival.peer,
             reason=reason,
             revision=self.decision.revision if self.decision else "",
+        )
+
+    @property
+    def kinship(self) -> Kinship:
+        """What an exchange must have in common with this one to share pieces with it."""
+        request, recording = self.request, self._recording
+        return Kinship(
+            issuer=self.principal.issuer,
+            sub=self.principal.sub,
+            session_id=self.session_id,
+            agent_id=request.agent.value if request.agent else "",
+            route=request.route,
+            model=request.model,
+            day=self._arrived_ns // DAY_NS,
+            retention_class=recording.retention_class,
+            protection=recording.protection,
+            content=recording.content,
+            revision=self.decided.revision,
         )
 
     @property

@@ -18,10 +18,10 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
+from gateway.conversations import Conversations
 from gateway.decisions import STALE, SUPPORTS, build_request, describe_principal
 from gateway.delivery import Delivery
 from gateway.domain import (
@@ -42,10 +42,9 @@ from gateway.domain import (
 )
 from gateway.error_answers import answer_error, status_of
 from gateway.exchange import Exchange, format_time
+from gateway.incoming import Incoming, read_incoming
 from gateway.masking.rules import Rule
-from gateway.messages.body import parse
-from gateway.messages.facts import Facts, find_route, read_facts
-from gateway.messages.recordable import make_recordable
+from gateway.messages.facts import Facts, find_route
 from gateway.ports import (
     Answer,
     Approvals,
@@ -56,7 +55,7 @@ from gateway.ports import (
     Policy,
     Upstream,
 )
-from gateway.records import Record
+from gateway.records import Opening, Record
 from gateway.strangers import Strangers
 
 STALE_TRIES = 3
@@ -78,6 +77,7 @@ class Gate:
     now_ns: Callable[[], int]
     new_id: Callable[[], ExchangeId]
     version: str
+    conversations: Conversations
 
     async def run(self, caller: Caller) -> None:
         """Carry one call to its end; every end is recorded."""
@@ -107,8 +107,8 @@ class Gate:
     async def _carry(self, caller: Caller, exchange: Exchange) -> None:
         incoming = await self._read(caller, exchange)
         first = await self._decide(exchange, incoming.facts)  # 2
-        recorded = make_recordable(incoming.body, incoming.value)  # 3
-        await self._open(exchange, recorded)  # 4
+        opening = self._relate(exchange, incoming)  # 3
+        await self._open(exchange, opening, incoming)  # 4
         decision = first
         if first.outcome is Outcome.HOLD:
             with self.approvals.holding(len(incoming.body)):
@@ -121,18 +121,17 @@ class Gate:
 
     # --- 1, 2: the facts and the decision ---------------------------------------------------------
 
-    async def _read(self, caller: Caller, exchange: Exchange) -> "_Incoming":
+    async def _read(self, caller: Caller, exchange: Exchange) -> Incoming:
         """Read the body, and from it the facts of the request."""
         arrival = caller.arrival
         route = find_route(arrival.method, arrival.path)
         base = Request(id=exchange.id, route=route, method=arrival.method)
         exchange.request = base
-        incoming = _Incoming()
+        incoming = Incoming()
         if route in {Route.MESSAGES, Route.COUNT_TOKENS}:
             body = await caller.read_body()
             exchange.request = msgspec.structs.replace(base, body_bytes=len(body))
-            value = parse(body)
-            incoming = _Incoming(body=body, value=value, facts=read_facts(value))
+            incoming = read_incoming(body, arrival.by_name, exchange.principal, self.conversations)
         exchange.request = build_request(
             base, incoming.facts, arrival.by_name, exchange.principal, len(incoming.body)
         )
@@ -165,13 +164,27 @@ class Gate:
 
     # --- 4, 5: record and hold --------------------------------------------------------------------
 
-    async def _open(self, exchange: Exchange, recorded: bytes) -> None:
-        self.journal.append(exchange.open(recorded if exchange.keeps_content else None))
+    def _relate(self, exchange: Exchange, incoming: Incoming) -> Opening:
+        """Return the opening record; of the request it holds what no earlier one has."""
+        if not exchange.keeps_content:
+            return exchange.open()
+        base, parts = self.conversations.relate(exchange.kinship, incoming.pieces, incoming.digests)
+        return exchange.open(parts, base)
+
+    async def _open(self, exchange: Exchange, opening: Opening, incoming: Incoming) -> None:
+        self.journal.append(opening)
         exchange.is_open = True
+        if opening.parts is not None:
+            self.conversations.remember(
+                exchange.kinship,
+                exchange.id,
+                incoming.digests,
+                incoming.turns,
+            )
         if exchange.decision and exchange.decision.outcome is not Outcome.DENY:
             await self._make_durable(exchange)
 
-    async def _hold(self, caller: Caller, exchange: Exchange, incoming: "_Incoming") -> Decision:
+    async def _hold(self, caller: Caller, exchange: Exchange, incoming: Incoming) -> Decision:
         """Wait until the verdicts satisfy policy, it denies, or the wait is over."""
         first = exchange.decided
         obligation = first.answer.approval
@@ -256,7 +269,7 @@ class Gate:
         if exchange.is_closed:
             return
         if not exchange.is_open:
-            self.journal.append(exchange.open(None))
+            self.journal.append(exchange.open())
             exchange.is_open = True
         closing = exchange.close(ending, error)
         try:
@@ -293,14 +306,6 @@ class Gate:
             await answer_error(caller, exchange.id, error, exchange)
         except CallerGone:
             _log.info("caller_gone exchange=%s", exchange.id)
-
-
-class _Incoming(msgspec.Struct, frozen=True, kw_only=True):
-    """A request body: its bytes, what they parse to and what that says."""
-
-    body: bytes = b""
-    value: dict[str, Any] = msgspec.field(default_factory=dict)
-    facts: Facts = Facts()
 
 
 def _refusal(decision: Decision) -> Refusal:

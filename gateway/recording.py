@@ -4,7 +4,7 @@ import fcntl
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from lake.recorder import Recorder, RecorderSettings
 class _MessageTexts:
     """Finds the readable text in recorded bodies."""
 
-    def prompt_text(self, body: bytes) -> str:
-        """Return the text of the new user turn."""
-        return read_prompt_text(body)
+    def prompt_text(self, pieces: Sequence[bytes]) -> str:
+        """Return the text of the last user turn among pieces of a request."""
+        return read_prompt_text(pieces)
 
     def response_text(self, content_type: str, body: bytes) -> str:
         """Return the text of an answer, streamed or not."""

@@ -54,6 +54,17 @@ class Recording(Fact, frozen=True, kw_only=True):
     reasons: tuple[str, ...]
 
 
+class Kept(Fact, frozen=True, kw_only=True, array_like=True):
+    """A run of pieces that an exchange's base holds too, by their places there."""
+
+    start: int
+    count: int
+
+
+Part = bytes | Kept
+"""Of a request body: a new piece, or pieces kept from the base."""
+
+
 class Opening(Fact, frozen=True, kw_only=True, tag="opening"):
     """An exchange as it was before anything left the gateway."""
 
@@ -72,7 +83,9 @@ class Opening(Fact, frozen=True, kw_only=True, tag="opening"):
     """None when the exchange was never decided."""
     endpoint: str
     recording: Recording
-    body: bytes | None
+    base: ExchangeId | None = None
+    """The exchange whose pieces `parts` keeps; opened earlier in the same journal."""
+    parts: tuple[Part, ...] | None
     """The request as recorded; None when content is not recorded."""
 
 

@@ -4,12 +4,13 @@ Pure. Everything in it that came from outside may be hostile; a part that can't 
 or empty, and the row stays.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from gateway.domain import Approval, Context, Reason, Verdict
-from gateway.records import Decided, Opening
+from gateway.records import Decided, Kept, Opening
 from lake.rows import Exchange, Row, Texts, bounded, chain, microseconds, piece_id
 
 
@@ -197,21 +198,36 @@ def _end(exchange: Exchange) -> Row:
 
 
 def _content(exchange: Exchange, texts: Texts) -> Row:
-    request, response = exchange.request_body, exchange.response_body
+    response = exchange.response_body
     exchange_id = exchange.opening.exchange_id
     return {
-        "prompt_text": _prompt_text(texts, request),
+        "prompt_text": _prompt_text(texts, exchange.new_pieces),
         "response_text": _response_text(texts, exchange.response_type, response),
         "request_headers": list(exchange.opening.headers.items()),
-        "request_pieces": [piece_id(exchange_id, "request", 0)] if request else [],
+        "base_exchange_id": exchange.opening.base if exchange.request_parts else None,
+        "request_parts": _request_parts(exchange),
         "response_pieces": [piece_id(exchange_id, "response", 0)] if response else [],
         "chunk_offsets": _chunk_offsets(exchange),
     }
 
 
-def _prompt_text(texts: Texts, body: bytes) -> str | None:
+def _request_parts(exchange: Exchange) -> list[Mapping[str, object]]:
+    numbers = itertools.count()
+    return [
+        {"piece_id": "", "start": part.start, "count": part.count}
+        if isinstance(part, Kept)
+        else {
+            "piece_id": piece_id(exchange.opening.exchange_id, "request", next(numbers)),
+            "start": 0,
+            "count": 1,
+        }
+        for part in exchange.request_parts
+    ]
+
+
+def _prompt_text(texts: Texts, pieces: Sequence[bytes]) -> str | None:
     try:
-        return texts.prompt_text(body) if body else None
+        return (texts.prompt_text(pieces) or None) if pieces else None
     except Exception:  # noqa: BLE001 - bytes from outside: no text, but never a lost row
         return None
 

@@ -135,9 +135,18 @@ _CONTENT = (
     Column("response_text", string, "The answer's text; null unless content is kept in full"),
     Column("request_headers", string_map, "Headers of the request that were recorded", True),
     Column("response_headers", string_map, "Headers of the answer; null when there was none"),
-    Column("request_pieces", strings, "Ids in contents that make up the request body", True),
-    Column("base_exchange_id", string, "Exchange shared from; null until pieces are shared"),
-    Column("kept_pieces", integer, "Pieces kept of it; null until pieces are shared"),
+    Column(
+        "base_exchange_id",
+        string,
+        "Earlier exchange of the session whose pieces this one keeps; null where it keeps none",
+    ),
+    Column(
+        "request_parts",
+        list_of(struct(piece_id=string, start=integer, count=integer)),
+        "What makes up the request body, in order: a piece of its own, by its id in contents, "
+        "or (piece_id empty) `count` pieces of the base's body from number `start` on",
+        True,
+    ),
     Column("response_pieces", strings, "Ids in contents that make up the answer", True),
     Column(
         "chunk_offsets",

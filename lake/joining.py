@@ -68,7 +68,8 @@ class OpenExchanges:
         if opening.exchange_id not in self._open:
             exchange = OpenExchange(journal_id=journal_id, position=position, opening=opening)
             self._open[opening.exchange_id] = exchange
-            self._hold(exchange, len(opening.body or b""))
+            new = (part for part in opening.parts or () if isinstance(part, bytes))
+            self._hold(exchange, sum(map(len, new)))
 
     def add(self, record: Redecided | Answered | Chunk) -> None:
         """Add a middle record; one of an exchange that is not open has its row already."""

@@ -3,11 +3,12 @@
 Every value goes in as a parameter. Whoever calls has asked policy who may see what.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
 
+from lake.bodies import Composition, join, request_pieces
 from lake.catalog import Lake
 from lake.duck import lock, open_duckdb
 
@@ -171,12 +172,17 @@ LIMIT ?
 _BODIES = ("request_body", "response_body")
 _DETAIL = f"""
 SELECT {", ".join(f for f in ExchangeDetail.__struct_fields__ if f not in _BODIES)},
-       request_pieces, response_pieces
+       response_pieces
 FROM iceberg_scan(?) WHERE exchange_id = ?
 """  # noqa: S608 - column names of our own
+_COMPOSITIONS = """
+SELECT exchange_id, base_exchange_id, request_parts FROM iceberg_scan(?)
+WHERE issuer = ? AND subject = ? AND started_at BETWEEN ? AND ?
+  AND coalesce(session_id, exchange_id) = ?
+"""
 _PIECES = """
 SELECT piece_id, data FROM iceberg_scan(?)
-WHERE started_at = ? AND piece_id IN (SELECT unnest(?::VARCHAR[]))
+WHERE started_at BETWEEN ? AND ? AND piece_id IN (SELECT unnest(?::VARCHAR[]))
 """
 _BEGINNING = datetime.fromisoformat("0001-01-01T00:00:00+00:00")
 
@@ -228,21 +234,29 @@ class LakeReader:
         if not rows:
             return None
         row = rows[0]
-        requests, responses = row.pop("request_pieces"), row.pop("response_pieces")
-        wanted = [*msgspec.convert(requests, list[str]), *msgspec.convert(responses, list[str])]
-        pieces = self._pieces(row["started_at"], wanted)
-        row["request_body"] = _joined(pieces, msgspec.convert(requests, list[str]))
-        row["response_body"] = _joined(pieces, msgspec.convert(responses, list[str]))
-        return msgspec.convert(row, ExchangeDetail)
+        responses = msgspec.convert(row.pop("response_pieces"), list[str])
+        found = msgspec.convert(row, ExchangeDetail)
+        requests = self._request_pieces(found)
+        pieces = self._pieces(found.started_at, [*requests, *responses])
+        return msgspec.structs.replace(
+            found, request_body=join(pieces, requests), response_body=join(pieces, responses)
+        )
 
     def close(self) -> None:
         """Close the database."""
         self._connection.close()
 
-    def _pieces(self, started_at: object, piece_ids: list[str]) -> dict[str, bytes]:
+    def _request_pieces(self, exchange: ExchangeDetail) -> list[str]:
+        day, session_id = _day(exchange.started_at), exchange.session_id or exchange.exchange_id
+        values: list[object] = [exchange.issuer, exchange.subject, *day, session_id]
+        rows = self._rows("exchanges", _COMPOSITIONS, values)
+        compositions = {str(r["exchange_id"]): msgspec.convert(r, Composition) for r in rows}
+        return request_pieces(exchange.exchange_id, compositions)
+
+    def _pieces(self, started_at: datetime, piece_ids: list[str]) -> dict[str, bytes]:
         if not piece_ids:
             return {}
-        rows = self._rows("contents", _PIECES, [started_at, piece_ids])
+        rows = self._rows("contents", _PIECES, [*_day(started_at), piece_ids])
         return {str(row["piece_id"]): msgspec.convert(row["data"], bytes) for row in rows}
 
     def _rows(self, table: str, sql: str, values: list[object]) -> list[dict[str, object]]:
@@ -255,6 +269,6 @@ class LakeReader:
             cursor.close()
 
 
-def _joined(pieces: dict[str, bytes], piece_ids: list[str]) -> bytes | None:
-    """Join pieces in order; a missing one raises, since a body with a hole would mislead."""
-    return b"".join(pieces[piece] for piece in piece_ids) if piece_ids else None
+def _day(at: datetime) -> tuple[datetime, datetime]:
+    """Return the day in UTC up to an instant: pieces are never shared over its beginning."""
+    return at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0), at

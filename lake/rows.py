@@ -5,6 +5,7 @@ came from outside are bounded here, since one that no column can hold would stop
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -16,6 +17,7 @@ from gateway.records import (
     Decided,
     Event,
     Opening,
+    Part,
     Redecided,
 )
 
@@ -28,8 +30,8 @@ LARGEST: Final = 2**63 - 1
 class Texts(Protocol):
     """Finds the readable text in bodies; may raise anything on bytes it can't read."""
 
-    def prompt_text(self, body: bytes) -> str:
-        """Return the text of the new user turn."""
+    def prompt_text(self, pieces: Sequence[bytes]) -> str:
+        """Return the text of the last user turn among pieces of a request."""
 
     def response_text(self, content_type: str, body: bytes) -> str:
         """Return the text of an answer, streamed or not."""
@@ -57,9 +59,14 @@ class Exchange:
         return recording.content == "full" and recording.protection == "plain"
 
     @property
-    def request_body(self) -> bytes:
+    def request_parts(self) -> tuple[Part, ...]:
         """The request as recorded; empty when it is not kept."""
-        return (self.opening.body or b"") if self.is_content_kept else b""
+        return (self.opening.parts or ()) if self.is_content_kept else ()
+
+    @property
+    def new_pieces(self) -> list[bytes]:
+        """What is new in the request."""
+        return [part for part in self.request_parts if isinstance(part, bytes)]
 
     @property
     def response_body(self) -> bytes:
@@ -81,29 +88,29 @@ class Exchange:
 
 
 def content_rows(exchange: Exchange) -> list[Row]:
-    """Return the rows of an exchange's bodies; none when its content is not kept plainly."""
-    sides = (
-        ("request", "application/json", exchange.request_body),
-        ("response", exchange.response_type or None, exchange.response_body),
-    )
+    """Return the rows of an exchange's new pieces; none when its content is not kept plainly."""
+    response = exchange.response_body
+    pieces = [
+        *(("request", n, "application/json", piece) for n, piece in enumerate(exchange.new_pieces)),
+        *([("response", 0, exchange.response_type or None, response)] if response else []),
+    ]
     opening = exchange.opening
     return [
         {
-            "piece_id": piece_id(opening.exchange_id, side, 0),
+            "piece_id": piece_id(opening.exchange_id, side, position),
             "exchange_id": opening.exchange_id,
             "side": side,
-            "position": 0,
+            "position": position,
             "started_at": microseconds(opening.at_ns),
             "retention_class": opening.recording.retention_class,
             "media_type": media_type,
-            "size": len(body),
-            "digest": hashlib.sha256(body).hexdigest(),
+            "size": len(piece),
+            "digest": hashlib.sha256(piece).hexdigest(),
             "protection": opening.recording.protection,
-            "data": body,
+            "data": piece,
             **chain(exchange.journal_id, exchange.sequence),
         }
-        for side, media_type, body in sides
-        if body
+        for side, position, media_type, piece in pieces
     ]
 
 
@@ -131,7 +138,7 @@ def event_row(event: Event, journal_id: str, sequence: int, retention_class: str
 
 
 def piece_id(exchange_id: str, side: str, position: int) -> str:
-    """Return the id of a piece that only its own exchange has."""
+    """Return the id of a piece, by the exchange that brought it."""
     return f"{exchange_id}.{side}.{position}"
 
 

@@ -1,9 +1,11 @@
 """What an answer says about itself: usage, stop reason, tools called; and its text."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from gateway.domain import NOT_JSON
 from gateway.messages.sse import Event, EventReader, NotEvents
 from gateway.records import Usage
 
@@ -77,11 +79,23 @@ class AnswerFacts:
                 self._usage[name] = value
 
 
-def read_prompt_text(body: bytes) -> str:
-    """Return the new user turn of a recorded request: the text of its last user message."""
-    messages = _list(_decode(body).get("messages"))
-    users = [m for m in messages if isinstance(m, dict) and m.get("role") == "user"]
-    return _block_text(users[-1].get("content")) if users else ""
+def read_prompt_text(pieces: Sequence[bytes]) -> str:
+    """Return the text of the last user message among pieces of a recorded request."""
+    for piece in reversed(pieces):
+        for message in reversed(_read_messages(piece)):
+            if message.get("role") == "user":
+                return _block_text(message.get("content"))
+    return ""
+
+
+def _read_messages(piece: bytes) -> list[dict[str, Any]]:
+    """Return the messages in a piece: of a whole body all, else the one that it is, if any."""
+    try:
+        value = _decode(piece.lstrip(b", \n\r\t"))
+    except NOT_JSON:
+        return []
+    messages = _list(value["messages"]) if "messages" in value else [value]
+    return [message for message in messages if isinstance(message, dict)]
 
 
 def read_response_text(content_type: str, body: bytes) -> str:

@@ -95,7 +95,7 @@ def test_what_policy_says_not_to_record_leaves_a_decision_without_content(
     model = "claude-haiku-4-5-20251001"
     assert ask(deployment.base_url, robot, "secret eval", model=model).status == 200
     (row,) = deployment.wait_for(
-        "select recording_content, outcome, ending, prompt_text, response_text, request_pieces, "
+        "select recording_content, outcome, ending, prompt_text, response_text, request_parts, "
         "array_to_string(recording_reasons, ',') why from exchanges where subject = 'robot'"
     )
     assert row == {
@@ -104,10 +104,10 @@ def test_what_policy_says_not_to_record_leaves_a_decision_without_content(
         "ending": "delivered",
         "prompt_text": None,
         "response_text": None,
-        "request_pieces": row["request_pieces"],
+        "request_parts": row["request_parts"],
         "why": row["why"],
     }
-    assert not row["request_pieces"]
+    assert not row["request_parts"]
     assert "workloads.not_kept" in row["why"]
     for path in deployment.folder.rglob("*.segment"):
         assert b"secret eval" not in path.read_bytes()

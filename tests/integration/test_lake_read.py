@@ -1,6 +1,6 @@
 """Opening the catalog, and reading the tables through DuckDB."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,8 +24,8 @@ ADA, BO = Owner("https://id", "ada"), Owner("https://id", "bo")
 
 
 class PlainTexts:
-    def prompt_text(self, body: bytes) -> str:
-        return body.decode()
+    def prompt_text(self, pieces: Sequence[bytes]) -> str:
+        return b"".join(pieces).decode()
 
     def response_text(self, content_type: str, body: bytes) -> str:
         return body.decode()
@@ -65,7 +65,7 @@ def exchange(name: str, subject: str, session: str | None, at_s: int, model: str
             protection="plain",
             reasons=(),
         ),
-        body=b"ask it's",
+        parts=(b"ask it's",),
     )
     return Exchange(
         opening=opening,

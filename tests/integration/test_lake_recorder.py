@@ -98,8 +98,8 @@ class ListJournals:
 
 
 class PlainTexts:
-    def prompt_text(self, body: bytes) -> str:
-        return body.decode()
+    def prompt_text(self, pieces: Sequence[bytes]) -> str:
+        return b"".join(pieces).decode()
 
     def response_text(self, content_type: str, body: bytes) -> str:
         return body.decode()
@@ -186,7 +186,7 @@ def opening(exchange_id: str, at_ns: int = SECOND, content: str = "full") -> Ope
             protection="plain",
             reasons=(),
         ),
-        body=b"hello" if content == "full" else None,
+        parts=(b"hello",) if content == "full" else None,
     )
 
 

@@ -158,7 +158,7 @@ def test_texts_for_the_record() -> None:
     blocks = [{"type": "text", "text": "c"}]
     turns = [("user", "a"), ("assistant", "b"), ("user", blocks)]
     messages = [{"role": role, "content": content} for role, content in turns]
-    assert read_prompt_text(json.dumps({"messages": messages}).encode()) == "c"
+    assert read_prompt_text([json.dumps({"messages": messages}).encode()]) == "c"
     assert (
         read_response_text("application/json", b'{"content":[{"type":"text","text":"x"}]}') == "x"
     )

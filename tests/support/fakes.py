@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.conversations import Conversations
 from gateway.decisions import read_answer
 from gateway.domain import (
     Approval,
@@ -343,6 +344,7 @@ class World:
             strangers=self.strangers,
             now_ns=self.clock,
             new_id=lambda: ExchangeId("exch_1"),
+            conversations=Conversations(b"key"),
             version="0",
         )
 

@@ -154,7 +154,7 @@ async def test_a_denial_reaches_nobody_and_is_recorded_with_the_request() -> Non
         "request_id": "exch_1",
     }
     assert world.caller.answered["x-should-retry"] == "false"
-    assert world.journal.opening.body == world.caller.body
+    assert world.journal.opening.parts == (world.caller.body,)
     assert world.journal.closing.ending is Ending.REFUSED
 
 
@@ -240,7 +240,7 @@ async def test_an_unreadable_body_is_refused_and_recorded_without_content() -> N
     world = await World(caller=FakeCaller(body=b'{"model":1')).run()
     assert world.caller.status == 400
     opening = world.journal.opening
-    assert (opening.body, opening.decision, opening.recording.retention_class) == (
+    assert (opening.parts, opening.decision, opening.recording.retention_class) == (
         None,
         None,
         "undecided",

@@ -1,6 +1,7 @@
 """Records to rows: whole values."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
@@ -100,7 +101,7 @@ OPENING = Opening(
         protection="plain",
         reasons=("recording.default",),
     ),
-    body=b'{"messages":[]}',
+    parts=(b'{"messages":[]}',),
 )
 ANSWERED = Answered(
     exchange_id=ID,
@@ -146,15 +147,15 @@ EXCHANGE = Exchange(
 
 
 class FakeTexts:
-    def prompt_text(self, body: bytes) -> str:
-        return f"prompt of {len(body)}"
+    def prompt_text(self, pieces: Sequence[bytes]) -> str:
+        return f"prompt of {len(b''.join(pieces))}"
 
     def response_text(self, content_type: str, body: bytes) -> str:
         return f"{content_type} of {len(body)}"
 
 
 class BrokenTexts:
-    def prompt_text(self, body: bytes) -> str:
+    def prompt_text(self, pieces: Sequence[bytes]) -> str:
         raise KeyError("messages")
 
     def response_text(self, content_type: str, body: bytes) -> str:
@@ -264,7 +265,8 @@ def test_an_exchange_with_everything_in_it() -> None:
         "response_text": "text/event-stream of 10",
         "request_headers": [("anthropic-version", "2023-06-01")],
         "response_headers": [("Content-Type", "text/event-stream")],
-        "request_pieces": ["x1.request.0"],
+        "base_exchange_id": None,
+        "request_parts": [{"piece_id": "x1.request.0", "start": 0, "count": 1}],
         "response_pieces": ["x1.response.0"],
         "chunk_offsets": [{"end_byte": 9, "at_ms": 2.0}, {"end_byte": 10, "at_ms": 3.5}],
         "schema_version": 1,
@@ -319,7 +321,7 @@ def test_content_that_is_not_kept_plainly_is_nowhere(recording: dict[str, str]) 
     changed = msgspec.structs.replace(OPENING.recording, **recording)
     exchange = replace(EXCHANGE, opening=msgspec.structs.replace(OPENING, recording=changed))
     row = exchange_row(exchange, FakeTexts())
-    kept = ("prompt_text", "response_text", "request_pieces", "response_pieces")
+    kept = ("prompt_text", "response_text", "request_parts", "response_pieces")
     assert [row[name] for name in kept] == [None, None, [], []]
     assert content_rows(exchange) == []
 
@@ -333,7 +335,7 @@ def test_an_undecided_exchange_that_was_refused_has_no_answer() -> None:
         error_code="policy.unavailable",
         error_message="Policy can't be asked.",
     )
-    opening = msgspec.structs.replace(OPENING, decision=None, body=None)
+    opening = msgspec.structs.replace(OPENING, decision=None, parts=None)
     exchange = Exchange(opening=opening, closing=refused, journal_id="j1", sequence=2)
     row = exchange_row(exchange, BrokenTexts())
     names = ("outcome", "decision_count", "decisions_json", "status", "response_headers")
