@@ -220,7 +220,7 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
     """A proxy worker: listens only once a call would work."""
     engine = open_state(settings.state_url)
     async with (
-        open_journal(settings.journal_folder, lambda: new_id("proxy")) as journal,
+        open_journal(settings.journal_folder, lambda: new_id("proxy"), time.time_ns) as journal,
         _policy(settings) as policy,
         _identity(settings) as identity,
         make_session(settings.proxy.answer_timeout_s) as session,
@@ -287,7 +287,7 @@ async def run_console(settings: Settings, ready: Callable[[], None]) -> None:
 
     engine = open_state(settings.state_url)
     async with (
-        open_journal(settings.journal_folder, lambda: new_id("console")) as journal,
+        open_journal(settings.journal_folder, lambda: new_id("console"), time.time_ns) as journal,
         _policy(settings) as policy,
         _identity(settings) as identity,
     ):

@@ -224,6 +224,11 @@ class Settings(BaseSettings):
         return self.folder / "run" / "opa.sock"
 
     @property
+    def keys_folder(self) -> Path:
+        """The recorder's keys."""
+        return self.folder / "keys"
+
+    @property
     def state_url(self) -> str:
         """The state database."""
         return self.state.url or f"sqlite:///{self.folder / 'state.db'}"

@@ -17,6 +17,7 @@ from pathlib import Path
 from caio import linux_aio
 from caio.abstract import AbstractOperation
 
+from gateway.births import register
 from gateway.domain import Failure
 from gateway.records import Record, encode_frame
 
@@ -39,8 +40,16 @@ def _unavailable(e: Exception) -> Failure:
 class Journal:
     """The journal of one process. `append` survives the process, `durable` survives the machine."""
 
-    def __init__(self, root: Path, journal_id: str, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self,
+        root: Path,
+        journal_id: str,
+        now_ns: Callable[[], int],
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
         self.journal_id = journal_id
+        self._now_ns = now_ns
         self._folder = root / journal_id
         self._segment_bytes = segment_bytes
         self._segment = 0
@@ -71,6 +80,7 @@ class Journal:
         self._lock_fd = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._begin_segment()
+        self.append(register(final.parent, self.journal_id, self._now_ns()))
         self._folder = self._folder.rename(final)
         _sync_folder(final.parent)
 
@@ -233,9 +243,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 @asynccontextmanager
-async def open_journal(root: Path, new_id: Callable[[], str]) -> AsyncIterator[Journal]:
+async def open_journal(
+    root: Path, new_id: Callable[[], str], now_ns: Callable[[], int]
+) -> AsyncIterator[Journal]:
     """Open a new journal under `root`; it is synced at least every `SYNC_EVERY_S`."""
-    journal = Journal(root, new_id())
+    journal = Journal(root, new_id(), now_ns)
     journal.open()
 
     async def keep_syncing() -> None:

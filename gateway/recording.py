@@ -14,6 +14,7 @@ from gateway.journal_folder import JournalFolder
 from gateway.messages.answers import read_prompt_text, read_response_text
 from lake.catalog import open_lake
 from lake.recorder import Recorder, RecorderSettings
+from lake.signing import Signer
 
 
 class _MessageTexts:
@@ -51,13 +52,14 @@ def record_for_ever(
     root = settings.journal_folder
     with _only_recorder(root):
         lake = open_lake(settings.catalog_url, Path(settings.warehouse))
-        journal = Journal(root, new_id("recorder"))
+        journal = Journal(root, new_id("recorder"), now_ns)
         journal.open()
         recorder = Recorder(
             lake,
             JournalFolder(root),
             journal,
             _MessageTexts(),
+            Signer(settings.keys_folder),
             RecorderSettings(commit_every_s=settings.lake.commit_every_s),
         )
         ready()

@@ -32,8 +32,8 @@ _input_decoder = msgspec.json.Decoder(_Input)
 _encoder = msgspec.json.Encoder()
 
 
-def exchange_row(exchange: Exchange, texts: Texts) -> Row:
-    """Return the row of an exchange."""
+def exchange_row(exchange: Exchange, contents: Sequence[Row], texts: Texts) -> Row:
+    """Return the row of an exchange that brings these rows of `contents`."""
     return {
         **_what(exchange.opening),
         **_who(exchange.opening),
@@ -42,7 +42,7 @@ def exchange_row(exchange: Exchange, texts: Texts) -> Row:
         **_decision(exchange),
         **_recording(exchange),
         **_end(exchange),
-        **_content(exchange, texts),
+        **_content(exchange, contents, texts),
         **chain(exchange.journal_id, exchange.sequence),
     }
 
@@ -197,7 +197,7 @@ def _end(exchange: Exchange) -> Row:
     }
 
 
-def _content(exchange: Exchange, texts: Texts) -> Row:
+def _content(exchange: Exchange, contents: Sequence[Row], texts: Texts) -> Row:
     response = exchange.response_body
     exchange_id = exchange.opening.exchange_id
     return {
@@ -206,6 +206,9 @@ def _content(exchange: Exchange, texts: Texts) -> Row:
         "request_headers": list(exchange.opening.headers.items()),
         "base_exchange_id": exchange.opening.base if exchange.request_parts else None,
         "request_parts": _request_parts(exchange),
+        "content_digests": [
+            {"piece_id": row["piece_id"], "digest": row["digest"]} for row in contents
+        ],
         "response_pieces": [piece_id(exchange_id, "response", 0)] if response else [],
         "chunk_offsets": _chunk_offsets(exchange),
     }

@@ -147,6 +147,12 @@ _CONTENT = (
         "or (piece_id empty) `count` pieces of the base's body from number `start` on",
         True,
     ),
+    Column(
+        "content_digests",
+        list_of(struct(piece_id=string, digest=string)),
+        "SHA-256 of every piece that this exchange brought",
+        True,
+    ),
     Column("response_pieces", strings, "Ids in contents that make up the answer", True),
     Column(
         "chunk_offsets",

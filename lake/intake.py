@@ -19,13 +19,14 @@ from gateway.records import (
     Position,
     Redecided,
 )
+from lake.chains import Chains
 from lake.cursors import NOTHING, START, Cursor, Cursors
 from lake.exchange_rows import exchange_row
 from lake.joining import OpenExchange, OpenExchanges
 from lake.rows import Row, Texts, content_rows, event_row
 from lake.sources import JournalReader
 
-COMMIT_ORDER: Final = ("contents", "events", "exchanges")
+COMMIT_ORDER: Final = ("contents", "events", "exchanges", "proofs")
 """The last is committed with every batch: whatever its cursor is past, all tables have.
 
 Another is left out of a batch without a row for it, and finds none there when that is read again.
@@ -68,11 +69,13 @@ class Intake:
         reader: JournalReader,
         texts: Texts,
         cursors: Mapping[str, Cursors],
+        chains: Chains,
         event_retention_class: str,
     ) -> None:
         self._reader = reader
         self._texts = texts
         self._event_retention_class = event_retention_class
+        self.chains = chains
         self._taken = dict(cursors)
         self._abandoned: set[tuple[str, Position]] = set()
         self.positions: dict[str, Position] = {}
@@ -154,6 +157,8 @@ class Intake:
             if not self._take(journal, position, frame):
                 self.stalled[journal] = self.positions[journal] = position
                 return _measure(frames[:number])
+            if self._is_new(LAST_TABLE, journal, position):
+                self.chains.count(journal, frame.sequence)
         self.positions[journal] = after
         if not frames and journal in self.dead:
             self.ended.add(journal)
@@ -177,19 +182,25 @@ class Intake:
         if opened is None:
             is_committed = position < self._taken_by_all(journal).closed
             return is_committed or (journal, position) in self._abandoned
+        if not self._is_new(LAST_TABLE, journal, position):
+            return True
         exchange = opened.close(closing, journal, sequence)
         journals = (journal, opened.journal_id)
+        contents = content_rows(exchange)
+        row = exchange_row(exchange, contents, self._texts)
+        self.chains.add("exchanges", row)
         if self._is_new("contents", journal, position):
-            rows = content_rows(exchange)
-            self.batch.add("contents", rows, opened.held_bytes, *journals)
+            self.batch.add("contents", contents, opened.held_bytes, *journals)
         if self._is_new("exchanges", journal, position):
-            row = exchange_row(exchange, self._texts)
             self.batch.add("exchanges", [row], opened.held_bytes, *journals)
         return True
 
     def _add_event(self, journal: str, position: Position, sequence: int, event: Event) -> None:
+        if not self._is_new(LAST_TABLE, journal, position):
+            return
+        row = event_row(event, journal, sequence, self._event_retention_class)
+        self.chains.add("events", row)
         if self._is_new("events", journal, position):
-            row = event_row(event, journal, sequence, self._event_retention_class)
             self.batch.add("events", [row], len(event.detail_json), journal)
 
     def _is_new(self, table: str, journal: str, position: Position) -> bool:

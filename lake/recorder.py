@@ -6,10 +6,11 @@ its cursor says it has. One recorder per set of journals; several may share the 
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event as StopEvent
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -17,10 +18,13 @@ from pyiceberg.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from lake.catalog import Lake
+from lake.chains import Chains, Signer, read_links, write_links
 from lake.cursors import NOTHING, Cursors, advanced, read_cursors, write_cursors
 from lake.intake import COMMIT_ORDER, LAST_TABLE, Intake
 from lake.rows import Row, Texts
 from lake.sources import JournalReader, Writer
+
+NO_LINKS: Mapping[str, str] = MappingProxyType({})
 
 logger = logging.getLogger(__name__)
 
@@ -84,12 +88,14 @@ class Recorder:
         reader: JournalReader,
         writer: Writer,
         texts: Texts,
+        signer: Signer,
         settings: RecorderSettings,
     ) -> None:
         self._lake = lake
         self._reader = reader
         self._writer = writer
         self._texts = texts
+        self._signer = signer
         self._settings = settings
         self._intake: Intake | None = None
         self._cursors: dict[str, Cursors] = {}
@@ -160,7 +166,11 @@ class Recorder:
     def _load(self) -> Intake:
         self._cursors = {t: read_cursors(self._lake.load(t).properties) for t in COMMIT_ORDER}
         self._intake = Intake(
-            self._reader, self._texts, self._cursors, self._settings.event_retention_class
+            self._reader,
+            self._texts,
+            self._cursors,
+            Chains(read_links(self._lake.load(LAST_TABLE).properties)),
+            self._settings.event_retention_class,
         )
         return self._intake
 
@@ -193,19 +203,24 @@ class Recorder:
 
     def _commit(self, intake: Intake, now_ns: int) -> int:
         batch, cursors = intake.batch, intake.cursors()
-        for table in COMMIT_ORDER:
-            if batch.rows[table] or table == LAST_TABLE:
+        for table in COMMIT_ORDER[:-1]:
+            if batch.rows[table]:
                 self._commit_table(table, batch.rows[table], cursors)
+        seal = intake.chains.seal(now_ns, self._signer)
+        self._commit_table(LAST_TABLE, seal.rows, cursors, write_links(seal.links))
+        intake.chains.advance(seal.links)
         intake.take_batch()
         self._batch_since_ns, self._is_tidy = None, False
         self.state = RecorderState(last_commit_ns=now_ns)
         logger.info("batch_committed rows=%d bytes=%d", batch.row_count, batch.byte_count)
         return batch.row_count
 
-    def _commit_table(self, name: str, rows: list[Row], cursors: Cursors) -> None:
+    def _commit_table(
+        self, name: str, rows: list[Row], cursors: Cursors, links: Mapping[str, str] = NO_LINKS
+    ) -> None:
         table = self._load_unmoved(name, cursors)
         moved = advanced(cursors, self._cursors[name])
-        self._lake.commit(table, self._arrow(name, rows), write_cursors(moved))
+        self._lake.commit(table, self._arrow(name, rows), write_cursors(moved) | dict(links))
         self._cursors[name] = self._cursors[name] | moved
 
     def _load_unmoved(self, name: str, journals: Iterable[str]) -> Table:

@@ -148,18 +148,21 @@ def struct(**fields: Kind) -> Kind:
     return kind
 
 
-CHAIN = (
+PLACE = (
     Column("schema_version", integer, "Version of the record this row was made from", True),
     Column(
         "journal_id", string, "Journal that holds the record (of an exchange: its closing)", True
     ),
     Column("sequence", long, "Number of that record in its journal", True),
-    Column("record_digest", string, "Digest of the record; null until records are chained"),
-    Column(
-        "previous_digest", string, "Digest of the record before; null until records are chained"
-    ),
 )
 """Where a row comes from, on every table that is made from records."""
+
+CHAIN = (
+    *PLACE,
+    Column("record_digest", string, "SHA-256 of this row, as lake/digests.py defines it"),
+    Column("previous_digest", string, "That of the row before in its journal; null for the first"),
+)
+"""The same, of rows that are chained; a piece is bound by its digest in its exchange's row."""
 
 CONTENTS = TableShape(
     name="contents",
@@ -179,7 +182,7 @@ CONTENTS = TableShape(
         Column("key_id", string, "Key that sealed data; null until content can be sealed"),
         Column("piece_key", string, "Key that finds equal pieces; null until pieces are shared"),
         Column("data", binary, "The bytes as recorded: after masking, as released", True),
-        *CHAIN,
+        *PLACE,
     ),
 )
 
@@ -212,21 +215,21 @@ PROOFS = TableShape(
     name="proofs",
     time_column="sealed_at",
     columns=(
-        Column("journal_id", string, "Journal the segment belongs to", True),
-        Column("segment", long, "Number of the segment in its journal", True),
-        Column("first_sequence", long, "Sequence of its first record", True),
-        Column("last_sequence", long, "Sequence of its last record", True),
+        Column("journal_id", string, "Journal whose records are sealed", True),
+        Column("first_sequence", long, "Number of the first record", True),
+        Column("last_sequence", long, "Number of the last record", True),
+        Column("record_count", long, "Records read; less than the numbers hold if any lack", True),
         Column(
             "digests",
-            list_of(struct(sequence=long, digest=string)),
-            "Digest of every record of the segment, by its sequence",
+            list_of(struct(sequence=long, table=string, digest=string)),
+            "The record_digest of every row made from these records, in order",
             True,
         ),
-        Column("root", string, "Digest over digests and previous_root, in hexadecimal", True),
-        Column("previous_root", string, "Root of the segment before; null for the first"),
+        Column("root", string, "SHA-256 over all of this, as lake/digests.py defines it", True),
+        Column("previous_root", string, "Root of the proof before; null for a journal's first"),
         Column("signature", binary, "Ed25519 signature of root", True),
         Column("key_id", string, "Key that signed", True),
-        Column("sealed_at", time, "When the segment was sealed", True),
+        Column("sealed_at", time, "When it was sealed", True),
         Column("retention_class", string, "How long the row is kept: the longest", True),
         Column("schema_version", integer, "Version of the digest's definition", True),
     ),

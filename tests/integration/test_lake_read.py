@@ -104,7 +104,11 @@ def lake(tmp_path: Path) -> Iterator[Lake]:
         exchange("x3", "bo", "s1", 150, "opus"),
         exchange("x4", "ada", None, 300, "opus"),
     ]
-    append(opened, "exchanges", [exchange_row(each, PlainTexts()) for each in exchanges])
+    append(
+        opened,
+        "exchanges",
+        [exchange_row(each, content_rows(each), PlainTexts()) for each in exchanges],
+    )
     append(opened, "contents", [row for each in exchanges for row in content_rows(each)])
     yield opened
     opened.close()
@@ -172,7 +176,7 @@ def test_an_exchange_has_its_bodies(reader: LakeReader) -> None:
 
 
 def test_new_rows_are_seen_by_an_open_reader(lake: Lake, reader: LakeReader) -> None:
-    row = exchange_row(exchange("x5", "bo", "s2", 400, "opus"), PlainTexts())
+    row = exchange_row(exchange("x5", "bo", "s2", 400, "opus"), [], PlainTexts())
     append(lake, "exchanges", [row])
     assert reader.sessions(BO)[0].session_id == "s2"
 

@@ -105,6 +105,11 @@ class PlainTexts:
         return body.decode()
 
 
+class PlainSigner:
+    def sign(self, root: str) -> tuple[str, bytes]:
+        return "key", root.encode()
+
+
 class FaultError(Exception):
     pass
 
@@ -114,7 +119,12 @@ class MemoryLake(Lake):
 
     def __init__(self) -> None:
         super().__init__(cast("object", None), Path())  # type: ignore[arg-type]  # no catalog
-        self.ids: dict[str, list[str]] = {"contents": [], "events": [], "exchanges": []}
+        self.ids: dict[str, list[str]] = {
+            "contents": [],
+            "events": [],
+            "exchanges": [],
+            "proofs": [],
+        }
         self.properties: dict[str, dict[str, str]] = {name: {} for name in self.ids}
         self.fault: tuple[int, str] | None = None
 
@@ -224,7 +234,7 @@ def recorder(lake: Lake, journals: ListJournals, **bounds: float) -> Recorder:
         poll_s=0.001,
         longest_back_off_s=0.002,
     )
-    return Recorder(lake, journals, journals, PlainTexts(), chosen)
+    return Recorder(lake, journals, journals, PlainTexts(), PlainSigner(), chosen)
 
 
 def drain(subject: Recorder, now_ns: int = 100 * SECOND) -> None:
@@ -440,7 +450,9 @@ def test_an_interrupted_exchange_half_committed_is_completed(is_restarted: bool)
         journals.restart_recorder()
         subject = recorder(lake, journals)
     drain(subject)
-    assert lake.ids == {"contents": ["a.request.0"], "events": [], "exchanges": ["a"]}
+    assert lake.ids["contents"] == ["a.request.0"]
+    assert lake.ids["exchanges"] == ["a"]
+    assert max(lake.ids["proofs"]) == "w"
 
 
 def test_a_table_that_is_ahead_stays_ahead() -> None:

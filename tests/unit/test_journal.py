@@ -2,16 +2,18 @@
 
 import asyncio
 import errno
+import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from gateway.births import KIND
 from gateway.domain import Failure
 from gateway.journal import Journal, open_journal
 from gateway.journal_folder import JournalFolder
-from gateway.records import CorruptFrame, Event, Position
+from gateway.records import CorruptFrame, Event, Frame, Position
 
 START = Position(0, 0)
 
@@ -22,8 +24,14 @@ def event(number: int, size: int = 0) -> Event:
 
 @pytest.fixture
 async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
-    async with open_journal(tmp_path, lambda: "j1") as opened:
+    async with open_journal(tmp_path, lambda: "j1", lambda: 7) as opened:
         yield opened
+
+
+def events_of(frames: Sequence[tuple[Position, Position, Frame]]) -> list[Event]:
+    """Return the events in frames, but for the one that every journal begins with."""
+    records = [frame.record for _, _, frame in frames if isinstance(frame.record, Event)]
+    return [record for record in records if record.kind != KIND]
 
 
 def read_all(root: Path, journal_id: str = "j1", limit: int = 4096) -> list[Event]:
@@ -34,7 +42,7 @@ def read_all(root: Path, journal_id: str = "j1", limit: int = 4096) -> list[Even
         frames, position = folder.read(journal_id, position, limit)
         if not frames:
             return records
-        records += [frame.record for _, _, frame in frames if isinstance(frame.record, Event)]
+        records += events_of(frames)
 
 
 async def test_what_was_appended_is_read_back_in_order(journal: Journal, tmp_path: Path) -> None:
@@ -56,7 +64,7 @@ async def test_a_frame_larger_than_the_limit_is_read_whole(
 async def test_reading_crosses_segments_and_discard_keeps_what_is_not_passed(
     tmp_path: Path,
 ) -> None:
-    journal = Journal(tmp_path, "j1", segment_bytes=500)
+    journal = Journal(tmp_path, "j1", lambda: 7, segment_bytes=500)
     journal.open()
     written = [event(n) for n in range(20)]
     for record in written:
@@ -83,17 +91,17 @@ async def test_a_damaged_frame_is_never_read_as_data(journal: Journal, tmp_path:
         journal.append(event(number))
     segment = tmp_path / "j1" / "00000001.segment"
     damaged = bytearray(segment.read_bytes())
-    damaged[len(damaged) // 2] ^= 1
+    damaged[-1] ^= 1
     segment.write_bytes(damaged)
     folder = JournalFolder(tmp_path)
     frames, position = folder.read("j1", START, 4096)
-    assert [frame.record for _, _, frame in frames] == [event(0)]
+    assert events_of(frames) == [event(0), event(1)]
     with pytest.raises(CorruptFrame):
         folder.read("j1", position, 4096)
 
 
 async def test_a_writer_is_dead_when_its_lock_is_free(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, "j1")
+    journal = Journal(tmp_path, "j1", lambda: 7)
     journal.open()
     folder = JournalFolder(tmp_path)
     assert not folder.is_dead("j1")
@@ -166,4 +174,21 @@ async def test_one_sync_serves_all_who_wait(
 async def test_a_folder_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
-        Journal(tmp_path / "file", "j1").open()
+        Journal(tmp_path / "file", "j1", lambda: 7).open()
+
+
+async def test_journals_of_a_host_are_numbered_and_say_so_first(tmp_path: Path) -> None:
+    for journal_id in ("j1", "j2", "j3"):
+        async with open_journal(tmp_path, lambda j=journal_id: j, lambda: 7):
+            pass
+    folder = JournalFolder(tmp_path)
+    firsts = [folder.read(journal, START, 4096)[0][0][2].record for journal in folder.journals()]
+    assert firsts == [
+        Event(
+            event_id=f"{journal_id}/journal.began",
+            at_ns=7,
+            kind="journal.began",
+            detail_json=json.dumps({"host": "j1", "number": number, "previous": previous}),
+        )
+        for number, journal_id, previous in ((1, "j1", None), (2, "j2", "j1"), (3, "j3", "j2"))
+    ]

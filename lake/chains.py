@@ -1,0 +1,159 @@
+"""The chain of each journal while it is recorded, and what of it is sealed with a commit.
+
+Where a chain stands travels as a property of the table `proofs`, in the transaction of its rows.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import msgspec
+
+from gateway.records import SCHEMA_VERSION
+from lake.digests import Digest, Stretch, record_digest
+from lake.rows import Row
+
+PROPERTY_PREFIX: Final = "countersign.chain."
+RETENTION_CLASS: Final = "proofs"
+"""Of every proof: kept at least as long as any row."""
+
+
+class Signer(Protocol):
+    """Signs roots."""
+
+    def sign(self, root: str) -> tuple[str, bytes]:
+        """Return the id of the key and its signature."""
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a chain stands."""
+
+    root: str = ""
+    """Of the last stretch."""
+    digest: str = ""
+    """Of the last row."""
+    next_sequence: int = 0
+    """Of the first record that is not sealed."""
+
+
+Links = dict[str, Link]
+"""By journal id."""
+
+_decoder = msgspec.json.Decoder(Link)
+
+
+def read_links(properties: Mapping[str, str]) -> Links:
+    """Return the links among a table's properties; an unreadable one raises `ValueError`."""
+    return {
+        key.removeprefix(PROPERTY_PREFIX): _decoder.decode(value)
+        for key, value in properties.items()
+        if key.startswith(PROPERTY_PREFIX)
+    }
+
+
+def write_links(links: Mapping[str, Link]) -> dict[str, str]:
+    """Return links as table properties."""
+    return {
+        f"{PROPERTY_PREFIX}{journal}": msgspec.json.encode(link).decode()
+        for journal, link in links.items()
+    }
+
+
+@dataclass(slots=True)
+class _Chain:
+    """What is not yet sealed of one journal."""
+
+    link: Link
+    digest: str
+    last_sequence: int
+    record_count: int = 0
+    digests: list[Digest] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Proofs to be committed, and where the chains stand once they are."""
+
+    rows: list[Row]
+    links: Links
+
+
+class Chains:
+    """The chains of all journals."""
+
+    def __init__(self, links: Mapping[str, Link]) -> None:
+        self._links = dict(links)
+        self._open: dict[str, _Chain] = {}
+
+    def count(self, journal_id: str, sequence: int) -> None:
+        """Count a record that is new, in order."""
+        chain = self._chain(journal_id)
+        chain.record_count += 1
+        chain.last_sequence = sequence
+
+    def add(self, table: str, row: Row) -> None:
+        """Chain a row to the one before it in its journal: sets its two digests."""
+        journal_id, sequence = str(row["journal_id"]), row["sequence"]
+        chain = self._chain(journal_id)
+        row["previous_digest"] = chain.digest or None
+        row["record_digest"] = chain.digest = record_digest(table, row)
+        chain.digests.append(Digest(sequence, table, chain.digest))  # type: ignore[arg-type]  # rows hold objects
+
+    def seal(self, now_ns: int, signer: Signer) -> Seal:
+        """Return proofs of all that is chained and not yet sealed."""
+        rows, links = [], Links()
+        for journal_id, chain in self._open.items():
+            if chain.record_count:
+                stretch = Stretch(
+                    journal_id=journal_id,
+                    first_sequence=chain.link.next_sequence,
+                    last_sequence=chain.last_sequence,
+                    record_count=chain.record_count,
+                    digests=tuple(chain.digests),
+                    previous_root=chain.link.root,
+                    sealed_at=now_ns // 1000,
+                )
+                rows.append(_proof_row(stretch, *signer.sign(stretch.root)))
+                links[journal_id] = Link(
+                    root=stretch.root,
+                    digest=chain.digest,
+                    next_sequence=chain.last_sequence + 1,
+                )
+        return Seal(rows, links)
+
+    def advance(self, links: Links) -> None:
+        """Go on from what is now sealed."""
+        self._links |= links
+        for journal_id in links:
+            del self._open[journal_id]
+
+    def links_of(self, journals: Iterable[str]) -> Links:
+        """Return where the chains of these journals stand."""
+        return {journal: self._links[journal] for journal in journals if journal in self._links}
+
+    def _chain(self, journal_id: str) -> _Chain:
+        chain = self._open.get(journal_id)
+        if chain is None:
+            link = self._links.get(journal_id, Link())
+            chain = _Chain(link, link.digest, link.next_sequence - 1)
+            self._open[journal_id] = chain
+        return chain
+
+
+def _proof_row(stretch: Stretch, key_id: str, signature: bytes) -> Row:
+    return {
+        "journal_id": stretch.journal_id,
+        "first_sequence": stretch.first_sequence,
+        "last_sequence": stretch.last_sequence,
+        "record_count": stretch.record_count,
+        "digests": [
+            {"sequence": d.sequence, "table": d.table, "digest": d.digest} for d in stretch.digests
+        ],
+        "root": stretch.root,
+        "previous_root": stretch.previous_root or None,
+        "signature": signature,
+        "key_id": key_id,
+        "sealed_at": stretch.sealed_at,
+        "retention_class": RETENTION_CLASS,
+        "schema_version": SCHEMA_VERSION,
+    }
