@@ -155,6 +155,17 @@ class LakeSettings(_Section):
     commit_every_s: float = Field(
         15, gt=0, le=3600, description="Longest that a closed exchange waits for its commit."
     )
+    keys: str = Field(
+        "", description="Folder of the recorder's signing keys; empty: in the data folder."
+    )
+    witness_file: str = Field(
+        "", description="File that is told of every signed root; best on another machine's disk."
+    )
+    witness_url: str = Field(
+        "",
+        pattern=r"^(https?://.+)?$",
+        description="Server that is told of every signed root, by POST of JSON lines.",
+    )
 
 
 class Settings(BaseSettings):
@@ -225,8 +236,8 @@ class Settings(BaseSettings):
 
     @property
     def keys_folder(self) -> Path:
-        """The recorder's keys."""
-        return self.folder / "keys"
+        """The folder of the recorder's keys."""
+        return Path(self.lake.keys) if self.lake.keys else self.folder / "keys"
 
     @property
     def state_url(self) -> str:

@@ -15,6 +15,7 @@ from gateway.messages.answers import read_prompt_text, read_response_text
 from lake.catalog import open_lake
 from lake.recorder import Recorder, RecorderSettings
 from lake.signing import Signer
+from lake.witness import FileWitness, HttpWitness, Witnesses
 
 
 class _MessageTexts:
@@ -40,6 +41,13 @@ def _only_recorder(root: Path) -> Iterator[None]:
         os.close(fd)
 
 
+def _witnesses(settings: Settings) -> Witnesses:
+    file, url = settings.lake.witness_file, settings.lake.witness_url
+    return Witnesses(
+        [*([FileWitness(Path(file))] if file else []), *([HttpWitness(url)] if url else [])]
+    )
+
+
 def record_for_ever(
     settings: Settings,
     ready: Callable[[], None],
@@ -60,6 +68,7 @@ def record_for_ever(
             journal,
             _MessageTexts(),
             Signer(settings.keys_folder),
+            _witnesses(settings),
             RecorderSettings(commit_every_s=settings.lake.commit_every_s),
         )
         ready()

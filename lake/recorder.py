@@ -23,6 +23,7 @@ from lake.cursors import NOTHING, Cursors, advanced, read_cursors, write_cursors
 from lake.intake import COMMIT_ORDER, LAST_TABLE, Intake
 from lake.rows import Row, Texts
 from lake.sources import JournalReader, Writer
+from lake.witness import Witnesses
 
 NO_LINKS: Mapping[str, str] = MappingProxyType({})
 
@@ -89,6 +90,7 @@ class Recorder:
         writer: Writer,
         texts: Texts,
         signer: Signer,
+        witnesses: Witnesses,
         settings: RecorderSettings,
     ) -> None:
         self._lake = lake
@@ -96,6 +98,7 @@ class Recorder:
         self._writer = writer
         self._texts = texts
         self._signer = signer
+        self._witnesses = witnesses
         self._settings = settings
         self._intake: Intake | None = None
         self._cursors: dict[str, Cursors] = {}
@@ -209,6 +212,7 @@ class Recorder:
         seal = intake.chains.seal(now_ns, self._signer)
         self._commit_table(LAST_TABLE, seal.rows, cursors, write_links(seal.links))
         intake.chains.advance(seal.links)
+        self._witnesses.tell(seal.testimonies)
         intake.take_batch()
         self._batch_since_ns, self._is_tidy = None, False
         self.state = RecorderState(last_commit_ns=now_ns)

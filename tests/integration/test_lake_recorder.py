@@ -31,6 +31,7 @@ from gateway.records import (
 )
 from lake.catalog import Lake, open_lake
 from lake.recorder import CursorMovedError, Recorder, RecorderSettings, StepResult
+from lake.witness import Witnesses
 
 SECOND = 10**9
 FRAME_BYTES = 100
@@ -234,7 +235,7 @@ def recorder(lake: Lake, journals: ListJournals, **bounds: float) -> Recorder:
         poll_s=0.001,
         longest_back_off_s=0.002,
     )
-    return Recorder(lake, journals, journals, PlainTexts(), PlainSigner(), chosen)
+    return Recorder(lake, journals, journals, PlainTexts(), PlainSigner(), Witnesses([]), chosen)
 
 
 def drain(subject: Recorder, now_ns: int = 100 * SECOND) -> None:

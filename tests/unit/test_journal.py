@@ -5,6 +5,7 @@ import errno
 import json
 import os
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -179,7 +180,7 @@ async def test_a_folder_that_cannot_be_written_is_an_error_at_once(tmp_path: Pat
 
 async def test_journals_of_a_host_are_numbered_and_say_so_first(tmp_path: Path) -> None:
     for journal_id in ("j1", "j2", "j3"):
-        async with open_journal(tmp_path, lambda j=journal_id: j, lambda: 7):
+        async with open_journal(tmp_path, partial(str, journal_id), lambda: 7):
             pass
     folder = JournalFolder(tmp_path)
     firsts = [folder.read(journal, START, 4096)[0][0][2].record for journal in folder.journals()]
