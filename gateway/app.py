@@ -40,6 +40,7 @@ from gateway.identity.oidc import Issuer, TokenIdentity
 from gateway.journal import open_journal
 from gateway.opa import OpaClient, Policy
 from gateway.proxy import ProxyServer
+from gateway.scans import Scans
 from gateway.state import open_state
 from gateway.strangers import Strangers
 from gateway.upstream import Endpoint, Upstreams, make_session
@@ -244,6 +245,7 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
             new_id=new_exchange_id,
             version=VERSION,
             conversations=Conversations(secrets.token_bytes(32)),
+            scans=Scans(),
         )
         server = ProxyServer(gate, strangers, new_exchange_id)
         # aiohttp waits for running handlers twice as long as it is told before it cancels them.

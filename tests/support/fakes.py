@@ -27,6 +27,7 @@ from gateway.gate import Gate
 from gateway.masking.rules import MaskTable
 from gateway.ports import Arrival, CallerGone, Headers
 from gateway.records import Closing, Opening, Record
+from gateway.scans import Scans
 from gateway.strangers import Strangers
 from gateway.tables import SignalSpec, Tables
 
@@ -345,6 +346,7 @@ class World:
             now_ns=self.clock,
             new_id=lambda: ExchangeId("exch_1"),
             conversations=Conversations(b"key"),
+            scans=Scans(),
             version="0",
         )
 
