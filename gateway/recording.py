@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.config import Settings
+from gateway.domain import Failure
 from gateway.journal import Journal
 from gateway.journal_folder import JournalFolder
 from gateway.messages.answers import read_prompt_text, read_response_text
@@ -32,11 +33,15 @@ class _MessageTexts:
 
 @contextmanager
 def _only_recorder(root: Path) -> Iterator[None]:
-    """Hold the lock on a journal folder; a second recorder raises `BlockingIOError`."""
+    """Hold the lock on a journal folder; a second recorder raises `Failure`."""
     fd = os.open(root / "recorder.lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+    except BlockingIOError as e:
+        raise Failure(
+            "recorder.second", f"another recorder commits the journals in {root}: one is enough"
+        ) from e
     finally:
         os.close(fd)
 
