@@ -9,6 +9,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import shutil
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -58,7 +59,7 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._min_free_bytes = min_free_bytes
         """The floor: what is free below it is the reserve, for what is owed; 0 means no floor."""
-        self._room_bytes = 1
+        self._room_bytes = SEGMENT_BYTES
         """Free above the floor, as last looked at, less what was written since."""
         self._segment = 0
         self._sequence = 0
@@ -85,11 +86,15 @@ class Journal:
         final = self._folder
         self._folder = final.with_name(f".{final.name}")
         self._folder.mkdir(mode=0o700, parents=True)
-        self._lock_fd = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-        fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._begin_segment()
-        self.append(register(final.parent, self.journal_id, self._now_ns()))
-        self._folder = self._folder.rename(final)
+        try:
+            self._lock_fd = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._begin_segment()
+            self.append(register(final.parent, self.journal_id, self._now_ns()))
+            self._folder = self._folder.rename(final)
+        except (OSError, Failure):
+            shutil.rmtree(self._folder, ignore_errors=True)  # else each try would leave one
+            raise
         _sync_folder(final.parent)
         self.measure_room()
 

@@ -21,6 +21,7 @@ from gateway.records import Event
 from lake.catalog import Lake, open_lake
 from lake.recorder import Recorder, RecorderSettings
 from lake.signing import Signer
+from lake.witness import Witnesses
 
 SECOND = 10**9
 STOPPED_S = 4.0
@@ -59,7 +60,7 @@ def open_new(root: Path, journal_id: str) -> Journal:
 def recorder(lake: Lake, root: Path, own: Journal) -> Recorder:
     signer = Signer(root.with_name("keys"))
     settings = RecorderSettings(commit_every_s=5.0)
-    return Recorder(lake, JournalFolder(root), own, NoTexts(), signer, settings)
+    return Recorder(lake, JournalFolder(root), own, NoTexts(), signer, Witnesses([]), settings)
 
 
 def committed(lake: Lake) -> list[str]:

@@ -182,6 +182,14 @@ async def test_a_folder_that_cannot_be_written_is_an_error_at_once(tmp_path: Pat
         Journal(tmp_path / "file", "j1", lambda: 7).open()
 
 
+def test_a_journal_that_cannot_be_opened_leaves_nothing(tmp_path: Path) -> None:
+    births = tmp_path / "births"
+    births.mkdir()
+    with pytest.raises(OSError, match="births"):
+        Journal(tmp_path, "j1", lambda: 7).open()
+    assert list(tmp_path.iterdir()) == [births]
+
+
 async def test_journals_of_a_host_are_numbered_and_say_so_first(tmp_path: Path) -> None:
     for journal_id in ("j1", "j2", "j3"):
         async with open_journal(tmp_path, partial(str, journal_id), lambda: 7):
