@@ -147,6 +147,18 @@ class StateSettings(_Section):
     url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder.")
 
 
+class JournalSettings(_Section):
+    """The journals, on this host's disk."""
+
+    min_free_mb: int = Field(
+        128,
+        ge=1,
+        le=1_000_000,
+        description="Free space below which calls are refused: the reserve in which the closings "
+        "of all running exchanges, and what other processes write within a second, still fit.",
+    )
+
+
 class LakeSettings(_Section):
     """The Iceberg tables."""
 
@@ -190,6 +202,7 @@ class Settings(BaseSettings):
     issuers: tuple[IssuerSettings, ...] = Field((), description="Trusted OIDC issuers.")
     endpoints: dict[str, EndpointSettings] = Field({}, description="Claude servers by name.")
     state: StateSettings = StateSettings()
+    journal: JournalSettings = JournalSettings()
     lake: LakeSettings = LakeSettings()
 
     @model_validator(mode="after")
@@ -228,6 +241,16 @@ class Settings(BaseSettings):
     def journal_folder(self) -> Path:
         """Where journals lie."""
         return self.folder / "journal"
+
+    @property
+    def min_free_bytes(self) -> int:
+        """The floor of free space under the journals."""
+        return self.journal.min_free_mb * 1024 * 1024
+
+    @property
+    def bundle_file(self) -> Path:
+        """The newest bundle that could be built."""
+        return self.folder / "run" / "bundle.tar.gz"
 
     @property
     def opa_socket(self) -> Path:

@@ -58,6 +58,7 @@ from gateway.ports import (
 from gateway.records import Opening, Record
 from gateway.scans import Scans
 from gateway.strangers import Strangers
+from gateway.unrecorded import UNAVAILABLE, Unrecorded
 
 STALE_TRIES = 3
 """How often the question is asked again when a new bundle became active in between."""
@@ -75,6 +76,7 @@ class Gate:
     approvals: Approvals
     upstream: Upstream
     strangers: Strangers
+    unrecorded: Unrecorded
     now_ns: Callable[[], int]
     new_id: Callable[[], ExchangeId]
     version: str
@@ -96,7 +98,8 @@ class Gate:
         except GatewayError as e:
             await self._end_with_error(caller, exchange, e)
         except CallerGone:
-            self._close(exchange, Ending.CANCELLED)
+            with suppress(Failure):  # then it is owed, and nobody is left to be told
+                self._close(exchange, Ending.CANCELLED)
         except asyncio.CancelledError:
             self._close(exchange, Ending.CANCELLED)
             raise
@@ -299,13 +302,15 @@ class Gate:
             if not exchange.is_answering:
                 exchange.status = status_of(error)
             if exchange.is_answering:
-                self.journal.append(exchange.break_off(error))
+                self.journal.owe(exchange.break_off(error))
             self._close(exchange, ending, error)
             await self._make_durable(exchange)
         except Failure as e:
             error = e
             with suppress(Failure):
                 self._close(exchange, Ending.FAILED, e)
+        if error.code == UNAVAILABLE:
+            self.unrecorded.note(is_open=exchange.is_open)
         try:
             await answer_error(caller, exchange.id, error, exchange)
         except CallerGone:

@@ -1,6 +1,7 @@
 """The recorder's process: hands the lake this host's journals, a journal of its own and texts."""
 
 import fcntl
+import logging
 import os
 import signal
 import threading
@@ -9,13 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.config import Settings
+from gateway.domain import Fact, Failure
 from gateway.journal import Journal
 from gateway.journal_folder import JournalFolder
 from gateway.messages.answers import read_prompt_text, read_response_text
+from gateway.published import PUBLISH_EVERY_S, publish, recorder_file
 from lake.catalog import open_lake
-from lake.recorder import Recorder, RecorderSettings
+from lake.recorder import Recorder, RecorderSettings, RecorderState
 from lake.signing import Signer
 from lake.witness import FileWitness, HttpWitness, Witnesses
+
+_log = logging.getLogger(__name__)
 
 
 class _MessageTexts:
@@ -32,10 +37,15 @@ class _MessageTexts:
 
 @contextmanager
 def _only_recorder(root: Path) -> Iterator[None]:
-    """Hold the lock on a journal folder; a second recorder raises `BlockingIOError`."""
+    """Hold the lock on a journal folder; a second recorder raises `Failure`."""
     fd = os.open(root / "recorder.lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise Failure(
+                "recorder.second", f"another recorder commits the journals in {root}: one is enough"
+            ) from e
         yield
     finally:
         os.close(fd)
@@ -46,6 +56,40 @@ def _witnesses(settings: Settings) -> Witnesses:
     return Witnesses(
         [*([FileWitness(Path(file))] if file else []), *([HttpWitness(url)] if url else [])]
     )
+
+
+class RecorderReport(Fact, frozen=True, kw_only=True):
+    """The recorder's state, as it publishes it."""
+
+    at_ns: int
+    renewed_ns: int
+    """When the state was new: a recorder that hangs in a step publishes an old one."""
+    state: RecorderState
+
+
+@contextmanager
+def _publishing(recorder: Recorder, path: Path, now_ns: Callable[[], int]) -> Iterator[None]:
+    """Publish the recorder's state every second, from a thread, since a step may take long."""
+    is_over = threading.Event()
+
+    def publish_for_ever() -> None:
+        state, renewed_ns = recorder.state, now_ns()
+        while not is_over.wait(PUBLISH_EVERY_S):
+            if recorder.state is not state:
+                state, renewed_ns = recorder.state, now_ns()
+            report = RecorderReport(at_ns=now_ns(), renewed_ns=renewed_ns, state=state)
+            try:
+                publish(path, report)
+            except OSError as e:
+                _log.error("recorder_not_published error=%r", e)
+
+    thread = threading.Thread(target=publish_for_ever, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def record_for_ever(
@@ -72,6 +116,7 @@ def record_for_ever(
             RecorderSettings(commit_every_s=settings.lake.commit_every_s),
         )
         ready()
-        recorder.run(stop, now_ns)
+        with _publishing(recorder, recorder_file(settings.folder), now_ns):
+            recorder.run(stop, now_ns)
         journal.close()
         lake.close()

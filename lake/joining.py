@@ -43,7 +43,7 @@ class OpenExchange:
         """
         return Closing(
             exchange_id=self.opening.exchange_id,
-            at_ns=at_ns,
+            at_ns=max(at_ns, self.opening.at_ns, *(chunk.at_ns for chunk in self.chunks[-1:])),
             ending=Ending.INTERRUPTED,
             status=self.answered.status if self.answered else 0,
             error_code="gateway.interrupted",

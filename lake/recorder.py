@@ -8,7 +8,7 @@ its cursor says it has. One recorder per set of journals; several may share the 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from threading import Event as StopEvent
 from types import MappingProxyType
 from typing import NamedTuple
@@ -69,7 +69,8 @@ class RecorderState:
     waiting_rows: int = 0
     """Rows read and not yet committed."""
     waiting_bytes: int = 0
-    unread_bytes: int = 0
+    unread: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of each journal that has any that were not read."""
     corrupt_journals: tuple[str, ...] = ()
     last_commit_ns: int | None = None
     failures: int = 0
@@ -163,7 +164,7 @@ class Recorder:
         except BaseException:
             self._intake, self._batch_since_ns = None, None
             failures = self.state.failures + 1
-            self.state = RecorderState(last_commit_ns=self.state.last_commit_ns, failures=failures)
+            self.state = replace(self.state, failures=failures)
             raise
 
     def _load(self) -> Intake:
@@ -215,7 +216,7 @@ class Recorder:
         self._witnesses.tell(seal.testimonies)
         intake.take_batch()
         self._batch_since_ns, self._is_tidy = None, False
-        self.state = RecorderState(last_commit_ns=now_ns)
+        self.state = replace(self.state, last_commit_ns=now_ns)
         logger.info("batch_committed rows=%d bytes=%d", batch.row_count, batch.byte_count)
         return batch.row_count
 
@@ -275,17 +276,18 @@ class Recorder:
             self._reported.add(journal)
 
     def _renew_state(self, intake: Intake) -> None:
+        unread = {
+            journal: self._reader.unread_bytes(journal, intake.positions[journal])
+            for journal in intake.journals
+            if journal not in self._let_go
+        }
         self.state = RecorderState(
             journals=len(intake.journals),
             open_exchanges=len(intake.open),
             open_bytes=intake.open.held_bytes,
             waiting_rows=intake.batch.row_count,
             waiting_bytes=intake.batch.byte_count,
-            unread_bytes=sum(
-                self._reader.unread_bytes(journal, intake.positions[journal])
-                for journal in intake.journals
-                if journal not in self._let_go
-            ),
+            unread={journal: size for journal, size in unread.items() if size},
             corrupt_journals=tuple(sorted(intake.corrupt)),
             last_commit_ns=self.state.last_commit_ns,
         )
