@@ -8,6 +8,8 @@ import fcntl
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,8 +30,9 @@ class Birth(NamedTuple):
     journal_id: str
 
 
-def register(root: Path, journal_id: str, at_ns: int) -> Event:
-    """Give a journal under `root` the next number, and return its first record.
+@contextmanager
+def registered(root: Path, journal_id: str, at_ns: int) -> Iterator[Event]:
+    """Yield the first record of a new journal under `root`; its number is taken at the end.
 
     Raises:
         OSError: the file can't be written.
@@ -38,17 +41,17 @@ def register(root: Path, journal_id: str, at_ns: int) -> Event:
         fcntl.flock(file, fcntl.LOCK_EX)
         births = _read(file.read())
         number = births[-1].number + 1 if births else 1
+        detail = {
+            "host": births[0].journal_id if births else journal_id,
+            "number": number,
+            "previous": births[-1].journal_id if births else None,
+        }
+        yield Event(
+            event_id=f"{journal_id}/{KIND}", at_ns=at_ns, kind=KIND, detail_json=json.dumps(detail)
+        )
         file.write(f"{number} {journal_id}\n")
         file.flush()
         os.fsync(file.fileno())
-    detail = {
-        "host": births[0].journal_id if births else journal_id,
-        "number": number,
-        "previous": births[-1].journal_id if births else None,
-    }
-    return Event(
-        event_id=f"{journal_id}/{KIND}", at_ns=at_ns, kind=KIND, detail_json=json.dumps(detail)
-    )
 
 
 def read_births(root: Path) -> list[Birth]:

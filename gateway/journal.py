@@ -18,7 +18,7 @@ from pathlib import Path
 from caio import linux_aio
 from caio.abstract import AbstractOperation
 
-from gateway.births import register
+from gateway.births import registered
 from gateway.domain import Failure
 from gateway.records import Record, encode_frame
 from gateway.unrecorded import UNAVAILABLE
@@ -90,7 +90,8 @@ class Journal:
             self._lock_fd = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._begin_segment()
-            self.append(register(final.parent, self.journal_id, self._now_ns()))
+            with registered(final.parent, self.journal_id, self._now_ns()) as birth:
+                self.append(birth)
             self._folder = self._folder.rename(final)
         except (OSError, Failure):
             shutil.rmtree(self._folder, ignore_errors=True)  # else each try would leave one
