@@ -85,6 +85,11 @@ class OpenExchanges:
                 exchange.chunks.append(record)
                 self._hold(exchange, len(record.data))
 
+    def journal_of(self, exchange_id: str) -> str | None:
+        """Return the journal of an open exchange's opening."""
+        exchange = self._open.get(exchange_id)
+        return exchange.journal_id if exchange else None
+
     def take(self, exchange_id: str) -> OpenExchange | None:
         """Remove and return an open exchange."""
         exchange = self._open.pop(exchange_id, None)

@@ -127,6 +127,8 @@ class MemoryLake(Lake):
             "proofs": [],
         }
         self.properties: dict[str, dict[str, str]] = {name: {} for name in self.ids}
+        self.sizes: dict[str, int] = {}
+        """Of pieces, by their ids."""
         self.fault: tuple[int, str] | None = None
 
     def load(self, name: str) -> Table:
@@ -140,6 +142,8 @@ class MemoryLake(Lake):
         name = str(table.name)
         if rows is not None:
             self.ids[name] += map(str, rows.column(rows.schema.names[0]).to_pylist())
+            if name == "contents":
+                self.sizes |= {row["piece_id"]: row["size"] for row in rows.to_pylist()}
         self.properties[name] |= properties
         if fails == "after":
             raise FaultError
@@ -566,3 +570,15 @@ def test_any_history_gives_each_exchange_and_event_once(actions: list[Action]) -
     assert requests == sorted(history.exchanges)
     assert len(set(ids["contents"])) == len(ids["contents"])
     assert set(history.journals.journals()) <= {history.journals.own}
+
+
+@pytest.mark.parametrize("own", ["recorder-0", "a-recorder"])
+def test_an_interrupted_exchange_is_closed_only_with_all_that_was_delivered(own: str) -> None:
+    journals, lake = ListJournals(), MemoryLake()
+    journals.add("proxy", opening("a"))
+    for _ in range(20):
+        journals.add("proxy", chunk("a"))
+    journals.add(own, closing("a"))
+    journals.dead |= {"proxy", own}
+    drain(recorder(lake, journals, read_bytes=2 * FRAME_BYTES))
+    assert lake.sizes == {"a.request.0": 5, "a.response.0": 40}
