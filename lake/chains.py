@@ -102,6 +102,11 @@ class Chains:
         row["record_digest"] = chain.digest = record_digest(table, row)
         chain.digests.append(Digest(sequence, table, chain.digest))  # type: ignore[arg-type]  # rows hold objects
 
+    @property
+    def unsealed(self) -> set[str]:
+        """The journals with rows that no proof covers yet."""
+        return {journal for journal, chain in self._open.items() if chain.digests}
+
     def seal(self, now_ns: int, signer: Signer) -> Seal:
         """Return proofs of all that is chained and not yet sealed."""
         seal = Seal([], {}, [])

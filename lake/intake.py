@@ -130,6 +130,11 @@ class Intake:
             for journal, position in self.positions.items()
         }
 
+    @property
+    def is_batch_empty(self) -> bool:
+        """Whether nothing is to be committed: no row, and no proof of rows that are in already."""
+        return not self.batch.row_count and not self.chains.unsealed
+
     def take_batch(self) -> None:
         """Begin a new batch: this one is committed."""
         self.batch = Batch()
@@ -139,6 +144,7 @@ class Intake:
         return (
             journal in self.ended
             and journal not in self.batch.journals
+            and journal not in self.chains.unsealed
             and not self.open.of(journal)
         )
 

@@ -125,7 +125,7 @@ class Recorder:
             committed = 0
             if self._is_tidying_due(intake):
                 self._tidy(intake)
-            if self._is_due(intake, now_ns) or (flush and intake.batch.row_count):
+            if self._is_due(intake, now_ns) or (flush and not intake.is_batch_empty):
                 committed = self._commit(intake, now_ns)
             self._renew_state(intake)
         return StepResult(read.records, read.bytes, committed, interrupted)
@@ -194,7 +194,7 @@ class Recorder:
 
     def _is_due(self, intake: Intake, now_ns: int) -> bool:
         batch, settings = intake.batch, self._settings
-        if not batch.row_count:
+        if intake.is_batch_empty:
             return False
         if self._batch_since_ns is None:
             self._batch_since_ns = now_ns

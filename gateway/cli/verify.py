@@ -146,6 +146,7 @@ def _progress() -> Iterator[Tell]:
 
 def _show(report: Report) -> None:
     coverage = report.coverage
+    unsigned = f", {coverage.unsigned_rows} to be signed next" if coverage.unsigned_rows else ""
     rows = [
         (
             "proofs",
@@ -153,7 +154,7 @@ def _show(report: Report) -> None:
         ),
         ("signed by", ", ".join(coverage.keys) or "nobody"),
         ("journals", f"{coverage.journals} with {coverage.records} records"),
-        ("rows", f"{coverage.rows} of exchanges and events"),
+        ("rows", f"{coverage.rows} of exchanges and events{unsigned}"),
         ("pieces", f"{coverage.pieces} of bodies"),
         ("on disk", f"{coverage.live_journals} journals, {coverage.live_records} records"),
         ("witnessed", f"{coverage.witnessed} roots"),

@@ -40,7 +40,7 @@ class Proofs:
             self._check(*proof)
             progress("proofs", number, total)
         self._check_ends()
-        for sql in (_SEALED, _BEGINNINGS):
+        for sql in (_SEALED, _SPANS):
             self._tables.run(sql.format(since=self._since))
 
     def _read(self) -> Iterator[tuple[Stretch, str, str, bytes]]:
@@ -122,7 +122,8 @@ CREATE TABLE sealed AS
 SELECT journal_id, d.sequence AS sequence, d."table" AS "table", d.digest AS digest
 FROM (SELECT journal_id, unnest(digests) AS d FROM proofs WHERE epoch_us(sealed_at) >= {since:d})
 """
-_BEGINNINGS: Final = """
-CREATE TABLE beginnings AS SELECT journal_id, min(first_sequence) AS sequence
+_SPANS: Final = """
+CREATE TABLE spans AS
+SELECT journal_id, min(first_sequence) AS first, max(last_sequence) AS last
 FROM proofs WHERE epoch_us(sealed_at) >= {since:d} GROUP BY journal_id
 """

@@ -30,6 +30,8 @@ class Coverage(msgspec.Struct, kw_only=True):
     records: int = 0
     """Of journals, that proofs count."""
     rows: int = 0
+    unsigned_rows: int = 0
+    """Of these, committed just now: the recorder signs them next."""
     pieces: int = 0
     journals: int = 0
     """That proofs seal."""

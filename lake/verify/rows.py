@@ -3,7 +3,7 @@
 Only digests are kept while rows are read; they are compared by joins that may spill.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import pyarrow as pa
@@ -19,8 +19,17 @@ CHAINED: Final = {"exchanges": "exchange_id", "events": "event_id"}
 _BATCH: Final = 1000
 
 
-def check_rows(tables: Tables, report: Report, since: int, progress: Progress) -> None:
-    """Check rows and pieces; the tables `sealed` and `beginnings` are there already."""
+def check_rows(
+    tables: Tables, report: Report, since: int, live: Iterable[str], progress: Progress
+) -> None:
+    """Check rows and pieces; the tables `sealed` and `spans` are there already.
+
+    Rows after the last proof of a journal that is `live` on this host are counted only: the
+    recorder commits their tables one after the other and signs last.
+    """
+    tables.run("CREATE TABLE live (journal_id VARCHAR)")
+    for journal_id in live:
+        tables.run("INSERT INTO live VALUES (?)", [journal_id])
     scopes = {table: _scope(table, since) for table in (*CHAINED, "contents")}
     tables.run(_FOUND_TABLE)
     for table in CHAINED:
@@ -33,6 +42,7 @@ def check_rows(tables: Tables, report: Report, since: int, progress: Progress) -
             row = f"{table} {name}" if name else f"a row of {table}"
             report.find(kind, f"{row} (journal {journal_id}, record {sequence})", message)
     _check_pieces(tables, report, scopes, progress)
+    report.coverage.unsigned_rows = tables.count(_UNSIGNED)
 
 
 def _scope(table: str, since: int) -> str:
@@ -41,8 +51,8 @@ def _scope(table: str, since: int) -> str:
         return "true"
     time = SHAPES[table].time_column
     return (
-        f"(epoch_us({time}) >= {since:d} OR EXISTS (SELECT 1 FROM beginnings b "  # noqa: S608 - our own names and a number
-        "WHERE b.journal_id = t.journal_id AND t.sequence >= b.sequence))"
+        f"(epoch_us({time}) >= {since:d} OR EXISTS (SELECT 1 FROM spans s "  # noqa: S608 - our own names and a number
+        "WHERE s.journal_id = t.journal_id AND t.sequence >= s.first))"
     )
 
 
@@ -126,7 +136,15 @@ _ROW_CHECKS: Final = (
         "added",
         "no proof covers it",
         """SELECT "table", id, journal_id, sequence
-           FROM found ANTI JOIN sealed USING (journal_id, sequence, "table")""",
+           FROM found ANTI JOIN sealed USING (journal_id, sequence, "table")
+           JOIN spans USING (journal_id) WHERE sequence <= spans.last""",
+    ),
+    (
+        "unsigned",
+        "it is newer than the last proof of its journal, which this host does not have any more",
+        """SELECT "table", id, journal_id, sequence
+           FROM found ANTI JOIN live USING (journal_id) LEFT JOIN spans USING (journal_id)
+           WHERE sequence > coalesce(spans.last, -1)""",
     ),
     (
         "missing",
@@ -147,7 +165,12 @@ FROM (SELECT unnest(content_digests) AS p FROM exchanges t WHERE {scope})
 """
 _PRESENT: Final = """
 CREATE TABLE present AS
-SELECT piece_id, digest AS stated, sha256(data) AS digest FROM contents t WHERE {scope}
+SELECT piece_id, digest AS stated, sha256(data) AS digest, journal_id, sequence
+FROM contents t WHERE {scope}
+"""
+_UNSIGNED: Final = """
+SELECT count(*) FROM found JOIN live USING (journal_id) LEFT JOIN spans USING (journal_id)
+WHERE sequence > coalesce(spans.last, -1)
 """
 _PIECE_CHECKS: Final = (
     (
@@ -164,7 +187,10 @@ _PIECE_CHECKS: Final = (
     (
         "added",
         "no exchange says that it was there",
-        "SELECT piece_id FROM present ANTI JOIN expected USING (piece_id)",
+        """SELECT piece_id FROM present ANTI JOIN expected USING (piece_id)
+           LEFT JOIN spans USING (journal_id)
+           WHERE sequence <= coalesce(spans.last, -1)
+              OR journal_id NOT IN (SELECT journal_id FROM live)""",
     ),
     (
         "duplicate",

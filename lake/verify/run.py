@@ -31,10 +31,11 @@ def verify(
         witness: Lines that a witness was told.
     """
     report = Report()
+    live = host.journals.keys() if host else ()
     proofs = Proofs(tables, keys, report, since)
     steps: dict[str, Callable[[], None]] = {
         "proofs": lambda: proofs.check(progress),
-        "rows": lambda: check_rows(tables, report, since, progress),
+        "rows": lambda: check_rows(tables, report, since, live, progress),
         "witness": lambda: check_witness(tables, witness, report),
         "journals": lambda: check_journals(
             tables, host or Host(), proofs.ends, report, is_whole=since == 0

@@ -139,7 +139,7 @@ ROWS = [
     pytest.param(
         "exchanges",
         with_a_forged_one,
-        {("added", "exchanges x9 (journal proxy-a, record 900)")},
+        {("unsigned", "exchanges x9 (journal proxy-a, record 900)")},
         id="row added",
     ),
     pytest.param(

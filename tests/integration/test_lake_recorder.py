@@ -582,3 +582,17 @@ def test_an_interrupted_exchange_is_closed_only_with_all_that_was_delivered(own:
     journals.dead |= {"proxy", own}
     drain(recorder(lake, journals, read_bytes=2 * FRAME_BYTES))
     assert lake.sizes == {"a.request.0": 5, "a.response.0": 40}
+
+
+@pytest.mark.parametrize("commit", range(2))
+def test_rows_whose_proof_is_missing_are_proven_before_their_journal_goes(commit: int) -> None:
+    journals, lake = ListJournals(), MemoryLake()
+    for record in exchange("a"):
+        journals.add("w", record)
+    journals.dead.add("w")
+    lake.fault = (commit + 1, "before")
+    with pytest.raises(FaultError):
+        recorder(lake, journals).step(SECOND, flush=True)
+    drain(recorder(lake, journals))
+    assert (lake.ids["exchanges"], lake.ids["proofs"]) == (["a"], ["w"])
+    assert journals.journals() == []
