@@ -13,7 +13,7 @@ from lake.shown import ExchangeDetail
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 LONG: Final = 4_000
 """Characters from which a block is folded."""
-_KEY_FACTS: Final = ("decision", "masked", "timing", "tokens")
+_KEY_FACTS: Final = ("decision", "because", "approval", "masked", "timing", "tokens")
 """Shown at once; the others are folded."""
 
 
@@ -86,7 +86,8 @@ def _class(word: str) -> str:
 def _said(side: str, blocks: tuple[Block, ...]) -> str:
     if not blocks:
         return ""
-    return f'<section class="{side}">{"".join(map(_block, blocks))}</section>\n'
+    said = "".join(map(_block, blocks))
+    return f'<section class="{side}"><h3>{side}</h3>{said}</section>\n'
 
 
 def _block(block: Block) -> str:

@@ -27,9 +27,9 @@ h2 .end { margin-left: auto; }
 .hold, .cancelled, .interrupted, .undecided, .running { color: var(--wait); }
 section { padding: .8rem 1.1rem; } section + section { border-top: 1px solid var(--line); }
 .asked { background: var(--asked); }
-h3 { font-size: .74rem; letter-spacing: .05em; text-transform: uppercase; color: var(--soft);
-  margin: 0 0 .3rem; overflow-wrap: anywhere; }
-h3:not(:first-child) { margin-top: .9rem; }
+h3 { font-size: .78rem; font-weight: 600; color: var(--soft); margin: 0 0 .3rem;
+  overflow-wrap: anywhere; }
+section > * + h3, section > details + pre { margin-top: .9rem; }
 pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font: inherit;
   unicode-bidi: plaintext; }
 pre.code { font: 13px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
@@ -37,7 +37,7 @@ pre.code, .folded { max-height: 34rem; overflow: auto; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 0;
   font-size: .86rem; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-details { margin-top: .5rem; } summary { cursor: pointer; color: var(--soft); font-size: .86rem; }
+details { margin-top: .3rem; } summary { cursor: pointer; color: var(--soft); font-size: .86rem; }
 .bar { height: 6px; border-radius: 3px; margin: .45rem 0 .1rem; width: 100%;
   background: var(--line); }
 .hidden { color: var(--bad); font: 12px ui-monospace, monospace; border: 1px dotted;

@@ -57,8 +57,13 @@ def facts_of(found: ExchangeDetail) -> list[tuple[str, str]]:
         ("ending", " ".join([found.ending, str(found.status or ""), found.error_code or ""])),
         ("error", found.error_message),
         ("stopped", found.stop_reason),
-        ("tokens", f"{found.input_tokens or 0:,} in, {found.output_tokens or 0:,} out"),
+        ("tokens", _tokens(found)),
         ("timing", timing),
         ("record", f"{found.journal_id} #{found.sequence}"),
     )
     return [(name, str(value).strip()) for name, value in pairs if value and str(value).strip()]
+
+
+def _tokens(found: ExchangeDetail) -> str:
+    counts = ((found.input_tokens, "in"), (found.output_tokens, "out"))
+    return ", ".join(f"{count:,} {side}" for count, side in counts if count is not None)
