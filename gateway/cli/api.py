@@ -17,7 +17,7 @@ def call(method: str, path: str, body: Any = None, *, token: str | None, folder:
     Raises:
         Complaint: no token, no console, or what the console says against it.
     """
-    return asyncio.run(_call(method, _base(folder) + path, body, _token(token)))
+    return asyncio.run(_call(method, _base(folder) + path, body, token_of(token)))
 
 
 def download(path: str, file: BinaryIO, *, token: str | None, folder: Path) -> None:
@@ -26,10 +26,11 @@ def download(path: str, file: BinaryIO, *, token: str | None, folder: Path) -> N
     Raises:
         Complaint: no token, no console, what it says against it, or the document was cut off.
     """
-    asyncio.run(_download(_base(folder) + path, file, _token(token)))
+    asyncio.run(_download(_base(folder) + path, file, token_of(token)))
 
 
-def _token(token: str | None) -> str:
+def token_of(token: str | None) -> str:
+    """Return the user's token, as given or from the environment."""
     token = token or os.environ.get("COUNTERSIGN_TOKEN")
     if not token:
         raise Complaint("no token: set COUNTERSIGN_TOKEN, or give --token")

@@ -10,9 +10,10 @@ from urllib.parse import quote, urlencode
 
 import click
 
-from gateway.cli.api import call, download
+from gateway.cli.api import call, download, token_of
 from gateway.cli.approvals import token_option
 from gateway.cli.replaying import play, steps_of
+from gateway.cli.resending import gateway_url, send_again, show_difference
 from gateway.cli.terminal import Complaint, folder_option, show_table, visible
 from gateway.cli.transcript import read_exchange, show_exchange, show_hit
 from lake.filters import SENTENCES
@@ -152,17 +153,30 @@ def show(
     help="Times as fast as it was; 0 shows all at once.",
 )
 @click.option("--raw", is_flag=True, help="The events themselves instead of their text.")
+@click.option(
+    "--against",
+    metavar="ENDPOINT",
+    help="Send the request of an EXCHANGE to that endpoint again, and show what is different.",
+)
 @_owner_options
 def replay(
     name: str,
     speed: float,
     raw: bool,
+    against: str | None,
     issuer: str | None,
     subject: str | None,
     token: str | None,
     folder: Path,
 ) -> None:
-    """Replay recorded answers as they came, event by event; Ctrl-C ends it."""
+    """Replay recorded answers as they came, event by event; Ctrl-C ends it.
+
+    With --against, the recorded request is sent again instead: through the gateway, under your own
+    token. Policy decides about it as about any call, and whether you may choose that endpoint.
+    """
+    if against is not None:
+        _send_again(name, against, token, folder)
+        return
     try:
         for exchange_id in _exchange_ids(name, issuer, subject, token, folder):
             path = f"/api/v1/exchanges/{exchange_id}/replay"
@@ -206,6 +220,15 @@ def export(
     finally:
         part.unlink(missing_ok=True)
     click.echo(f"Written: {output}")
+
+
+def _send_again(name: str, endpoint: str, token: str | None, folder: Path) -> None:
+    if not _EXCHANGE_ID.fullmatch(name):
+        raise Complaint("--against takes one exchange, not a session")
+    path = f"/api/v1/exchanges/{name}/replay"
+    found = read_exchange(call("GET", path, token=token, folder=folder))
+    now = send_again(found, endpoint, token_of(token), gateway_url(folder))
+    show_difference(found, now)
 
 
 # --- shared ---------------------------------------------------------------------------------------

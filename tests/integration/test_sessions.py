@@ -181,6 +181,32 @@ def test_the_command_line_finds_shows_and_replays(
     assert "No such exchanges" in deployment.run("sessions", "search", "zeppelin", token=nia)
 
 
+def test_a_request_is_sent_again_to_an_endpoint_that_policy_grants(
+    deployment: Deployment, said: dict[str, str]
+) -> None:
+    crane, secret = said["Describe the Harbour crane"], said["[[demo secret=aws]] harbour"]
+    auditor = deployment.token("ivo", "auditors,eng")
+    same = deployment.run("sessions", "replay", "--against", "claude", crane, token=auditor)
+    assert "The answers say the same." in same
+    assert "status 200 200" in " ".join(same.split())
+    (row,) = deployment.wait_for(
+        f"select subject, session_id, endpoint from exchanges where session_id = 'replay-{crane}'"
+    )
+    assert (row["subject"], row["endpoint"]) == ("ivo", "claude")
+    only_auditor = deployment.token("ivo", "auditors")
+    refused = deployment.run(
+        "sessions", "replay", "--against", "claude", secret, token=only_auditor
+    )
+    assert "models.not_granted" in refused
+    assert "--- recorded\n+++ now" in refused
+    elsewhere = deployment.run("sessions", "replay", "--against", "spare", crane, token=auditor)
+    assert "endpoint.not_granted" in elsewhere
+    session = deployment.run(
+        "sessions", "replay", "--against", "claude", "s-nia", token=auditor, check=False
+    )
+    assert "one exchange" in session
+
+
 def test_a_session_is_exported_whole(
     deployment: Deployment, said: dict[str, str], ada: str
 ) -> None:
