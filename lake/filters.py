@@ -59,7 +59,9 @@ CONDITIONS: Final = {
     "since": "started_at >= ?",
     "until": "started_at < ?",
     "outcome": "outcome = ?",
-    "reason": "(list_contains(reasons, ?) OR error_code = ?)",
+    "reason": (
+        "(list_contains(reasons, ?) OR list_contains(approval_reasons, ?) OR error_code = ?)"
+    ),
     "revision": "policy_revision = ?",
     "mask": "list_contains(list_transform(masks_applied, lambda mask: mask.rule), ?)",
     "tool": "list_contains(tool_calls, ?)",

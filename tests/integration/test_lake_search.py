@@ -39,6 +39,7 @@ def row(number: int, rng: random.Random) -> Row:
         "outcome": outcome,
         "reasons": ["models.not_granted", "route.unknown"] if outcome == "deny" else [],
         "error_code": "approval.pending" if outcome == "hold" else None,
+        "approval_reasons": rng.choice([None, ["repositories.production"]]),
         "policy_revision": rng.choice(["r-1", "r-2", None]),
         "masks_applied": [
             {"rule": rule, "place": "text", "count": 1}
@@ -110,6 +111,10 @@ FILTERS: dict[str, tuple[Filter, Callable[[Row], bool]]] = {
     "an outcome": (Filter(outcome="deny"), lambda r: r["outcome"] == "deny"),
     "a reason": (Filter(reason="route.unknown"), lambda r: r["outcome"] == "deny"),
     "an error": (Filter(reason="approval.pending"), lambda r: r["outcome"] == "hold"),
+    "an approval": (
+        Filter(reason="repositories.production"),
+        lambda r: r["approval_reasons"] is not None,
+    ),
     "a revision": (Filter(revision="r-2"), lambda r: r["policy_revision"] == "r-2"),
     "a mask": (Filter(mask="jwt"), lambda r: "'jwt'" in str(r["masks_applied"])),
     "a tool": (Filter(tool="Bash"), lambda r: "Bash" in r["tool_calls"]),  # type: ignore[operator]  # a list
