@@ -135,6 +135,7 @@ class ExchangeDetail(ExchangeSummary, frozen=True, kw_only=True):
     route: str
     method: str
     path: str
+    query: str | None
     peer: str | None
     user_agent: str | None
     groups: list[str]

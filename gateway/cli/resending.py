@@ -14,6 +14,7 @@ from typing import Any, Final
 import aiohttp
 import click
 import msgspec
+from yarl import URL
 
 from gateway.cli.terminal import Complaint, settings_in_force, show_table
 from gateway.console.exports.transcript import read_turn
@@ -48,14 +49,16 @@ def send_again(found: ExchangeDetail, endpoint: str, token: str, base_url: str) 
         ENDPOINT_HEADER: endpoint,
         SESSION_HEADER: f"replay-{found.exchange_id}",
     }
+    query = f"?{found.query}" if found.query else ""
+    url = URL(base_url + found.path + query, encoded=True)
     try:
-        return asyncio.run(_send(found, base_url + found.path, headers, found.request_body))
+        return asyncio.run(_send(found, url, headers, found.request_body))
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as e:
         raise Complaint(f"the gateway at {base_url} gave no whole answer: {visible(e)}") from e
 
 
 async def _send(
-    found: ExchangeDetail, url: str, headers: dict[str, str], body: bytes
+    found: ExchangeDetail, url: URL, headers: dict[str, str], body: bytes
 ) -> ExchangeDetail:
     timeout = aiohttp.ClientTimeout(total=ANSWER_S)
     async with (

@@ -36,6 +36,7 @@ _DEFAULTS: dict[str, Any] = {
     "route": "messages",
     "method": "POST",
     "path": "/v1/messages",
+    "query": None,
     "peer": "127.0.0.1",
     "user_agent": "curl",
     "groups": ["eng"],

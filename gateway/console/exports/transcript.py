@@ -73,7 +73,8 @@ def _asked(exchange: ExchangeDetail) -> list[Block]:
         messages = _list(_dict(read_json(body)).get("messages"))
     except Unreadable:
         return _text_block(body.decode("utf-8", "replace"))
-    answered = [n for n, m in enumerate(messages) if _dict(m).get("role") == "assistant"]
+    before = messages[:-1]  # a last message of the assistant begins the answer that is wanted
+    answered = [n for n, m in enumerate(before) if _dict(m).get("role") == "assistant"]
     new = messages[answered[-1] + 1 :] if answered else messages
     return [block for message in new for block in _blocks(_dict(message).get("content"))]
 
