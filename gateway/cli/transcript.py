@@ -1,17 +1,19 @@
 """Exchanges on a terminal. Everything recorded is made visible before it is printed."""
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from rich.console import Console
 from rich.text import Text
 
+from gateway.cli.terminal import Complaint
 from gateway.console.exports.transcript import Block, read_turn
 from gateway.console.exports.writing import facts_of, format_time
 from gateway.display import visible
 from lake.shown import ExchangeDetail, Hit
 
+_T = TypeVar("_T")
 _COLOURS = {
     "allow": "green",
     "delivered": "green",
@@ -24,17 +26,19 @@ _INDENT = "  "
 
 def read_exchange(answer: Any) -> ExchangeDetail:
     """Return an exchange that the console answered."""
-    return msgspec.convert(answer, ExchangeDetail, builtin_types=())
+    return _read(answer, ExchangeDetail)
 
 
-def read_hit(answer: Any) -> Hit:
-    """Return a hit that the console answered."""
-    return msgspec.convert(answer, Hit, builtin_types=())
+def _read(answer: Any, kind: type[_T]) -> _T:
+    try:
+        return msgspec.convert(answer, kind, builtin_types=())
+    except msgspec.MsgspecError as e:
+        raise Complaint(f"the console is of another version than this command: {e}") from e
 
 
 def show_hit(answer: Any, text: str | None) -> None:
     """Print where and what a search found, the text in bold."""
-    hit, console = read_hit(answer), Console(soft_wrap=True)
+    hit, console = _read(answer, Hit), Console(soft_wrap=True)
     line = Text(f"{format_time(hit.started_at)}  {visible(hit.exchange_id, one_line=True)}")
     for word in (f"session {hit.session_id}", hit.subject, hit.request_model or ""):
         line.append("  " + visible(word, one_line=True))
