@@ -182,6 +182,10 @@ def replay(
             path = f"/api/v1/exchanges/{exchange_id}/replay"
             found = read_exchange(call("GET", path, token=token, folder=folder))
             click.echo(visible(f"--- {exchange_id} {found.request_model or ''}", one_line=True))
+            if found.response_body is None:
+                why = found.error_message or f"recorded is: {found.recording_content}"
+                click.echo(visible(f"[no answer to replay; {why}]", one_line=True))
+                continue
             play(steps_of(found, raw=raw), speed)
     except KeyboardInterrupt:
         click.echo("\nReplay stopped.")

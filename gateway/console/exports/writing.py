@@ -41,6 +41,7 @@ def facts_of(found: ExchangeDetail) -> list[tuple[str, str]]:
     timing = f"{found.duration_ms:,.0f} ms" + (
         f", first byte after {first:,.0f} ms" if first is not None else ""
     )
+    because = " ".join(found.reason_messages)
     masks = (f"{m.rule} x{m.count} in {m.place}" for m in found.masks_applied)
     pairs = (
         ("who", f"{found.subject}{groups} at {found.issuer}"),
@@ -48,14 +49,14 @@ def facts_of(found: ExchangeDetail) -> list[tuple[str, str]]:
         ("model", found.response_model or found.request_model),
         ("endpoint", found.endpoint),
         ("decision", " ".join([found.outcome, ", ".join(found.reasons)])),
-        ("because", " ".join(found.reason_messages)),
+        ("because", because),
         ("policy", found.policy_revision),
         ("approval", " by ".join(filter(None, [found.approval_id, ", ".join(found.approvers)]))),
         ("masked", ", ".join(masks)),
         ("recording", ", ".join([found.recording_content, *found.recording_reasons])),
         ("retention", found.retention_class),
         ("ending", " ".join([found.ending, str(found.status or ""), found.error_code or ""])),
-        ("error", found.error_message),
+        ("error", found.error_message if found.error_message != because else None),
         ("stopped", found.stop_reason),
         ("tokens", _tokens(found)),
         ("timing", timing),
