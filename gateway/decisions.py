@@ -55,6 +55,7 @@ AGENT_HEADER = "x-claude-code-agent-id"
 PARENT_AGENT_HEADER = "x-claude-code-parent-agent-id"
 WORKFLOW_HEADER = "x-countersign-workflow"
 REPOSITORY_HEADER = "x-countersign-repository"
+ENDPOINT_HEADER = "x-countersign-endpoint"
 
 _MAX_HEADER_FACT = 256
 _KEPT = 1024
@@ -105,6 +106,7 @@ def build_request(
             for fact in (_claim(principal, "repository"), _header(headers, REPOSITORY_HEADER))
             if fact is not None
         ),
+        wanted_endpoint=_header(headers, ENDPOINT_HEADER),
     )
 
 

@@ -119,6 +119,8 @@ class Request(Fact, frozen=True, kw_only=True):
     parent_agent: Context | None = None
     workflow: Context | None = None
     repositories: tuple[Context, ...] = ()
+    wanted_endpoint: Context | None = None
+    """The endpoint that the caller chooses, of those that policy lets it choose."""
 
 
 class Signal(Fact, frozen=True, kw_only=True):

@@ -18,6 +18,14 @@ class _Input(msgspec.Struct):
     approval: Approval = Approval()
 
 
+class _Obligation(msgspec.Struct, frozen=True):
+    reasons: tuple[str, ...] = ()
+
+
+class _Result(msgspec.Struct):
+    approval: _Obligation = _Obligation()
+
+
 class _DecisionDocument(msgspec.Struct):
     number: int
     at_ns: int
@@ -29,6 +37,7 @@ class _DecisionDocument(msgspec.Struct):
 
 
 _input_decoder = msgspec.json.Decoder(_Input)
+_result_decoder = msgspec.json.Decoder(_Result)
 _encoder = msgspec.json.Encoder()
 
 
@@ -131,6 +140,7 @@ def _decision(exchange: Exchange) -> Row:
         "approval_id": next(
             filter(None, [exchange.closing.approval_id, *approval_ids[::-1]]), None
         ),
+        "approval_reasons": sorted({code for _, each in decisions for code in _asked_why(each)}),
         "approvers": [v.person for v in verdicts if v.verdict == "approve"],
         "verdicts": [
             {
@@ -151,6 +161,14 @@ def _verdicts(decided: Decided | None) -> tuple[Verdict, ...]:
     """Read the verdicts that a decision saw; an input of another form names none."""
     try:
         return _input_decoder.decode(decided.input_json).approval.verdicts if decided else ()
+    except msgspec.MsgspecError:
+        return ()
+
+
+def _asked_why(decided: Decided) -> tuple[str, ...]:
+    """Read why a decision asked for approval; a result of another form names nothing."""
+    try:
+        return _result_decoder.decode(decided.result_json).approval.reasons
     except msgspec.MsgspecError:
         return ()
 

@@ -86,6 +86,7 @@ _DECISION = (
     Column("decisions_json", string, "All decisions in order, a JSON list", True),
     Column("endpoint", string, "Endpoint that the decision named"),
     Column("approval_id", string, "Approval request the call waited for or used"),
+    Column("approval_reasons", strings, "Codes of why a second person was asked, in any decision"),
     Column("approvers", strings, "Persons who approved, as the last decision saw them", True),
     Column(
         "verdicts",

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import aiohttp
 import msgspec
@@ -17,11 +17,46 @@ def call(method: str, path: str, body: Any = None, *, token: str | None, folder:
     Raises:
         Complaint: no token, no console, or what the console says against it.
     """
+    return asyncio.run(_call(method, _base(folder) + path, body, token_of(token)))
+
+
+def download(path: str, file: BinaryIO, *, token: str | None, folder: Path) -> None:
+    """Write a document that the console answers into a file, part by part.
+
+    Raises:
+        Complaint: no token, no console, what it says against it, or the document was cut off.
+    """
+    asyncio.run(_download(_base(folder) + path, file, token_of(token)))
+
+
+def token_of(token: str | None) -> str:
+    """Return the user's token, as given or from the environment."""
     token = token or os.environ.get("COUNTERSIGN_TOKEN")
     if not token:
         raise Complaint("no token: set COUNTERSIGN_TOKEN, or give --token")
-    base = os.environ.get("COUNTERSIGN_CONSOLE_URL") or settings_in_force(folder).console_url
-    return asyncio.run(_call(method, base + path, body, token))
+    return token
+
+
+def _base(folder: Path) -> str:
+    return os.environ.get("COUNTERSIGN_CONSOLE_URL") or settings_in_force(folder).console_url
+
+
+async def _download(url: str, file: BinaryIO, token: str) -> None:
+    timeout = aiohttp.ClientTimeout(total=None, connect=30, sock_read=30)
+    headers = {"authorization": f"Bearer {token}"}
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(url, headers=headers) as response,
+        ):
+            if response.status >= 400:
+                raise Complaint(_told(msgspec.json.decode(await response.read()), response.status))
+            async for part in response.content.iter_any():
+                file.write(part)
+    except (aiohttp.ClientError, TimeoutError) as e:
+        raise Complaint("the console broke off; the document is not whole") from e
+    except msgspec.MsgspecError as e:
+        raise Complaint("the console gave no JSON") from e
 
 
 async def _call(method: str, url: str, body: Any, token: str) -> Any:
@@ -38,5 +73,10 @@ async def _call(method: str, url: str, body: Any, token: str) -> Any:
     except msgspec.MsgspecError as e:
         raise Complaint(f"the console at {url} gave no JSON") from e
     if status >= 400:
-        raise Complaint(visible(answer.get("error", {}).get("message", status)))
+        raise Complaint(_told(answer, status))
     return answer
+
+
+def _told(answer: Any, status: int) -> str:
+    """Return what the console says against it."""
+    return visible(answer.get("error", {}).get("message", status))

@@ -1,6 +1,5 @@
 """What commands share: settings in force, complaints, output that is safe to show."""
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.config import BadConfig, Settings
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+from gateway.display import visible as visible
 
 
 class Complaint(Exception):
     """What a command could not do, in one line for its user."""
-
-
-def visible(text: Any, *, one_line: bool = False) -> str:
-    """Return text with control and bidirectional characters shown instead of sent.
-
-    Whatever was recorded is hostile: it must not move the cursor or colour the terminal.
-    """
-    shown = _CONTROL.sub(
-        lambda m: f"\\x{ord(m[0]):02x}" if ord(m[0]) < 256 else f"\\u{ord(m[0]):04x}", str(text)
-    )
-    return shown.replace("\n", "⏎").replace("\t", " ") if one_line else shown
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -1,6 +1,6 @@
 # METADATA
 # title: Access
-# description: Who may see sessions and approvals, and who may decide. What is not named is denied.
+# description: Who may see, search, replay and export sessions, see approvals, and decide. What is not named is denied.
 # schemas:
 #   - input: schema.access
 package gateway.access
@@ -26,7 +26,7 @@ _deny contains rego.metadata.rule().custom if not _known
 #   code: sessions.not_granted
 #   message: You may see your own sessions only.
 _deny contains rego.metadata.rule().custom if {
-	input.action in {"sessions.list", "sessions.read"}
+	input.action in (_lists | _reads)
 	not _own
 	not _granted
 }
@@ -62,7 +62,12 @@ _deny contains rego.metadata.rule().custom if {
 	not _someone_else
 }
 
-_known if input.action in {"sessions.list", "sessions.read", "approvals.list", "approvals.decide"}
+# Acts on many sessions, and acts on one.
+_lists := {"sessions.list", "sessions.search"}
+
+_reads := {"sessions.read", "sessions.replay", "sessions.export"}
+
+_known if input.action in ((_lists | _reads) | {"approvals.list", "approvals.decide"})
 
 _approver if approval.is_approver(input.principal, input.approvers)
 
@@ -77,12 +82,12 @@ _someone_else if {
 _granted if grants.allow(input.principal.groups, "access", input.action)
 
 _own if {
-	input.action in {"sessions.list", "approvals.list"}
+	input.action in (_lists | {"approvals.list"})
 	input.resource.scope == "own"
 }
 
 _own if {
-	input.action == "sessions.read"
+	input.action in _reads
 	input.resource.owner_issuer == input.principal.issuer
 	input.resource.owner_sub == input.principal.sub
 }

@@ -9,6 +9,7 @@ package gateway.decision
 
 import data.gateway.approval
 import data.gateway.config
+import data.gateway.grants
 import data.gateway.org
 import data.gateway.recording
 import data.gateway.settings
@@ -60,11 +61,31 @@ _team_deny contains reason if {
 #   message: No endpoint that may serve this request is available.
 _endpoint_deny contains rego.metadata.rule().custom if _endpoint == ""
 
+# METADATA
+# title: The caller chooses an endpoint that no group of theirs grants
+# description: The choice is a header's word, so it may only narrow what the token's groups grant.
+# custom:
+#   code: endpoint.not_granted
+#   message: None of your groups lets you choose this endpoint.
+_endpoint_deny contains rego.metadata.rule().custom if not _endpoint_granted
+
+_endpoint_granted if _any_endpoint
+
+_endpoint_granted if {
+	grants.allow(input.principal.groups, "endpoints", input.request.wanted_endpoint.value)
+}
+
+_any_endpoint if is_null(input.request.wanted_endpoint)
+
 default _endpoint := ""
 
 _endpoint := _preferred_endpoint if _preferred_endpoint in input.endpoints
 
-_preferred_endpoint := object.get(config.endpoints, input.request.model, settings.effective.endpoint)
+_preferred_endpoint := input.request.wanted_endpoint.value if not _any_endpoint
+
+_preferred_endpoint := object.get(config.endpoints, input.request.model, settings.effective.endpoint) if {
+	_any_endpoint
+}
 
 default _status := 403
 

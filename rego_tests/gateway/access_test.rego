@@ -122,6 +122,67 @@ _cases := {
 	},
 }
 
+_readers := {
+	"the owner": {"principal": _ann, "resource": _own, "deny": set()},
+	"an auditor": {"principal": _auditor, "resource": _bobs, "deny": set()},
+	"another": {"principal": _ann, "resource": _bobs, "deny": {"sessions.not_granted"}},
+	"an approver": {"principal": _lead, "resource": _bobs, "deny": {"sessions.not_granted"}},
+	"the same subject of another issuer": {
+		"principal": _ann,
+		"resource": _elsewhere,
+		"deny": {"sessions.not_granted"},
+	},
+	"a scope is no ownership": {
+		"principal": _ann,
+		"resource": object.union(_bobs, {"scope": "own"}),
+		"deny": {"sessions.not_granted"},
+	},
+}
+
+_searchers := {
+	"own": {"principal": _ann, "resource": {"kind": "sessions", "scope": "own"}, "deny": set()},
+	"all": {
+		"principal": _ann,
+		"resource": {"kind": "sessions", "scope": "all"},
+		"deny": {"sessions.not_granted"},
+	},
+	"an auditor, all": {
+		"principal": _auditor,
+		"resource": {"kind": "sessions", "scope": "all"},
+		"deny": set(),
+	},
+	"ownership is no scope": {
+		"principal": _ann,
+		"resource": _own,
+		"deny": {"sessions.not_granted"},
+	},
+}
+
+test_reading_replaying_exporting[name] if {
+	some action in {"sessions.read", "sessions.replay", "sessions.export"}
+	some who, tc in _readers
+	name := sprintf("%s %s", [action, who])
+	_codes(object.union({"action": action}, object.remove(tc, ["deny"]))) == tc.deny
+}
+
+test_listing_searching[name] if {
+	some action in {"sessions.list", "sessions.search"}
+	some who, tc in _searchers
+	name := sprintf("%s %s", [action, who])
+	_codes(object.union({"action": action}, object.remove(tc, ["deny"]))) == tc.deny
+}
+
+test_each_act_is_granted_by_itself if {
+	groups := {"exporters": {"access": {"sessions.export": true}}}
+	exporter := object.union(_ann, {"groups": ["exporters"]})
+	granted := {action |
+		some action in {"sessions.read", "sessions.replay", "sessions.export"}
+		access.main.allow with input as {"principal": exporter, "action": action, "resource": _bobs}
+			with data.gateway.config.groups as groups
+	}
+	granted == {"sessions.export"}
+}
+
 _codes(question) := {reason.code | some reason in denied} if {
 	denied := access.main.deny with input as question
 }

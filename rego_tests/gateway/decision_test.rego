@@ -32,7 +32,7 @@ _ordinary := data.cases.allow_ordinary.input
 _needed := {
 	"principal", "principal/groups", "principal/person", "principal/token_age_s",
 	"request", "request/route", "request/model", "request/mcp_hosts", "request/server_tools",
-	"request/sources", "request/repositories",
+	"request/sources", "request/repositories", "request/wanted_endpoint",
 	"signals", "signals_revision", "endpoints", "locks", "locks_age_s",
 }
 

@@ -224,3 +224,29 @@ def test_claude_code_is_refused_with_the_status_whose_sentence_it_shows(
     assert read_told(send(deployment, call)) == Told(
         status=451, kind="permission_error", code="models.not_granted"
     )
+
+
+ENDPOINTS: Mapping[str, str] = {
+    "the endpoint that would serve it anyway": "x-countersign-endpoint: claude",
+    "capitals in the header's name": "X-Countersign-ENDPOINT: claude",
+    "capitals in the endpoint's name": "x-countersign-endpoint: CLAUDE",
+    "an address": "x-countersign-endpoint: http://169.254.169.254/",
+    "two at once": "x-countersign-endpoint: claude, spare",
+    "another before it": "x-countersign-endpoint: spare\r\nx-countersign-endpoint: claude",
+    "a wildcard": "x-countersign-endpoint: *",
+}
+
+
+def test_a_header_alone_chooses_no_endpoint(deployment: Deployment) -> None:
+    token = token_for(deployment)
+    replies = send_all(
+        {
+            name: partial(send, deployment, request(encode(prompt()), header, token=token))
+            for name, header in ENDPOINTS.items()
+        }
+    )
+    refused = [
+        {"endpoint.not_granted", "endpoint.unavailable"} & {read_told(reply).code}
+        for reply in replies.values()
+    ]
+    assert all(refused), replies

@@ -15,8 +15,10 @@ from gateway.domain import Context, Ending, ExchangeId, Principal, Request, Rout
 from gateway.records import Answered, Chunk, Closing, Opening, Recording, Usage
 from lake.catalog import CATALOG_NAME, NAMESPACE, SHAPES, Lake, open_lake
 from lake.exchange_rows import exchange_row
-from lake.read import LakeReader, Owner, Session
+from lake.filters import Filter
+from lake.read import LakeReader
 from lake.rows import Exchange, Row, content_rows
+from lake.shown import Owner, Session
 from lake.sql import SqlConnection, SqlRefusedError, connect
 
 SECOND = 10**9
@@ -155,7 +157,7 @@ def test_sessions_come_newest_first_and_in_pages(reader: LakeReader) -> None:
         paged += page
         key = page[-1].key
     assert [(s.subject, s.session_id) for s in paged] == everyone
-    assert [s.session_id for s in reader.sessions(since=at(250))] == ["x4"]
+    assert [s.session_id for s in reader.sessions(wanted=Filter(since=at(250)))] == ["x4"]
 
 
 def test_the_exchanges_of_a_session_are_its_owners_only(reader: LakeReader) -> None:

@@ -45,7 +45,7 @@ FIRST = Decided(
     reasons=(Reason(code="approval.required", message="Someone must agree."),),
     revision="r7",
     input_json=b'{"schema":1}',
-    result_json=b'{"allow":false}',
+    result_json=b'{"allow":false,"approval":{"reasons":["repositories.production"]}}',
 )
 SECOND = Decided(
     number=2,
@@ -173,7 +173,7 @@ def test_an_exchange_with_everything_in_it() -> None:
             "reasons": [{"code": "approval.required", "message": "Someone must agree."}],
             "revision": "r7",
             "input": {"schema": 1},
-            "result": {"allow": False},
+            "result": {"allow": False, "approval": {"reasons": ["repositories.production"]}},
         },
         {
             "number": 2,
@@ -236,6 +236,7 @@ def test_an_exchange_with_everything_in_it() -> None:
         "decision_result": '{"allow":true}',
         "endpoint": "eu",
         "approval_id": "ap1",
+        "approval_reasons": ["repositories.production"],
         "approvers": ["Bo"],
         "verdicts": [
             {

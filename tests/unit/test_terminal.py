@@ -5,7 +5,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cli.terminal import visible
+from gateway.display import visible
 
 
 @given(text=st.text())
