@@ -126,6 +126,10 @@ class Recorder:
             self._renew_state(intake)
         return StepResult(read.records, read.bytes, committed, interrupted)
 
+    def committed(self) -> Cursors:
+        """Return how far the tables are, as last known; any thread may ask."""
+        return dict(self._cursors.get(LAST_TABLE, {}))
+
     def run(self, stop: StopEvent, now_ns: Callable[[], int]) -> None:
         """Step until stopped, then commit what is ready; outlives every failure."""
         while not stop.is_set():

@@ -101,24 +101,25 @@ def _read_messages(piece: bytes) -> list[dict[str, Any]]:
 def read_response_text(content_type: str, body: bytes) -> str:
     """Return the text of a recorded answer, streamed or not, however it ended."""
     if content_type.startswith("text/event-stream"):
-        return _stream_text(body)
+        return read_stream_part(body, is_first=True).strip("\n")
     return _block_text(_decode(body).get("content"))
 
 
-def _stream_text(body: bytes) -> str:
+def read_stream_part(part: bytes, *, is_first: bool) -> str:
+    """Return what a part of a stream, whole events, adds to the text of the answer."""
     parts: list[str] = []
     reader = EventReader()
     try:
-        events = reader.feed(body)
+        events = reader.feed(part)
     except NotEvents:
         return ""
     for event in events:
-        if event.kind == "content_block_start" and parts:
+        if event.kind == "content_block_start" and (parts or not is_first):
             parts.append("\n")
         delta = _dict(event.data.get("delta")) if event.data else {}
         if event.kind == "content_block_delta" and delta.get("type") == "text_delta":
             parts.append(_str(delta.get("text")))
-    return "".join(parts).strip("\n")
+    return "".join(parts)
 
 
 def _block_text(content: Any) -> str:

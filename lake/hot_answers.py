@@ -1,0 +1,33 @@
+"""What the hot index answers, as it goes over the wire to consoles."""
+
+import msgspec
+
+from lake.rows import Row
+
+
+class HotPage(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows that changed since the page before, or all if that was of another epoch."""
+
+    epoch: str
+    """Another one as soon as any row was removed: what was read under the old one is void."""
+    changed: int
+    """Where the next page begins."""
+    is_whole: bool
+    """False when older rows were left out."""
+    rows: list[Row]
+
+
+class HotExchange(msgspec.Struct, frozen=True, kw_only=True):
+    """One exchange, whole, as far as it is."""
+
+    row: Row
+    request_body: bytes | None
+    response_body: bytes | None
+
+
+class HotState(msgspec.Struct, frozen=True, kw_only=True):
+    """What the index holds."""
+
+    exchanges: int
+    running: int
+    corrupt_journals: tuple[str, ...]

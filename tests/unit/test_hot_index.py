@@ -1,0 +1,382 @@
+"""The hot index over real journals: what it shows, what it forgets, what it survives."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.domain import Content, Ending, ExchangeId, Principal, Protection, Request, Route
+from gateway.journal import Journal
+from gateway.journal_folder import JournalFolder
+from gateway.messages.answers import read_prompt_text, read_response_text, read_stream_part
+from gateway.messages.sse import encode_event
+from gateway.records import (
+    Answered,
+    Chunk,
+    Closing,
+    Event,
+    MaskApplied,
+    Opening,
+    Position,
+    Record,
+    Recording,
+)
+from lake import hot
+from lake.cursors import Cursor, Cursors
+from lake.exchange_rows import exchange_row
+from lake.hot import HotIndex
+from lake.hot_rows import TEXT_CHARS, UNLISTED
+from lake.rows import Exchange, Row
+
+SECOND = 10**9
+START_NS = 1_000 * SECOND
+
+
+class Texts:
+    def prompt_text(self, body: bytes) -> str:
+        return read_prompt_text(body)
+
+    def response_text(self, content_type: str, body: bytes) -> str:
+        return read_response_text(content_type, body)
+
+    def text_part(self, content_type: str, part: bytes, *, is_first: bool) -> str | None:
+        if not content_type.startswith("text/event-stream"):
+            return None
+        return read_stream_part(part, is_first=is_first)
+
+
+def opening(name: str, content: Content = "full", protection: Protection = "plain") -> Opening:
+    exchange_id = ExchangeId(name)
+    return Opening(
+        exchange_id=exchange_id,
+        at_ns=START_NS,
+        peer="127.0.0.1",
+        user_agent="test",
+        path="/v1/messages",
+        query="",
+        headers={"anthropic-version": "2023-06-01"},
+        principal=Principal(
+            issuer="https://id",
+            sub="ada",
+            person="ada",
+            kind="user",
+            claims={"team": "a"},
+            token_issued_at=0,
+            token_expires_at=1,
+        ),
+        request=Request(id=exchange_id, route=Route.MESSAGES, method="POST", model="opus"),
+        decision=None,
+        endpoint="claude",
+        recording=Recording(
+            content=content,
+            durability="strict",
+            retention_class="standard",
+            protection=protection,
+            reasons=(),
+        ),
+        body=b'{"messages": [{"role": "user", "content": "hello"}]}' if content == "full" else None,
+    )
+
+
+def answered(name: str, kind: str = "text/event-stream; charset=utf-8") -> Answered:
+    return Answered(
+        exchange_id=ExchangeId(name),
+        at_ns=START_NS + 1_000_000,
+        status=200,
+        headers={"content-type": kind},
+        upstream_request_id="req_1",
+    )
+
+
+def chunk(name: str, data: bytes, after_ms: int = 2) -> Chunk:
+    at_ns = START_NS + after_ms * 1_000_000
+    return Chunk(exchange_id=ExchangeId(name), at_ns=at_ns, data=data, size=len(data))
+
+
+def block() -> bytes:
+    data = {"type": "content_block_start", "content_block": {"type": "text", "text": ""}}
+    return encode_event("content_block_start", data)
+
+
+def delta(text: str) -> bytes:
+    data = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": text}}
+    return encode_event("content_block_delta", data)
+
+
+def closing(name: str, ending: Ending = Ending.DELIVERED) -> Closing:
+    return Closing(
+        exchange_id=ExchangeId(name),
+        at_ns=START_NS + 5_000_000,
+        ending=ending,
+        status=200,
+        first_byte_ns=START_NS + 2_000_000,
+        released_bytes=9,
+        stop_reason="end_turn",
+        masks=(MaskApplied(rule="aws", where="text", count=1),),
+    )
+
+
+class Host:
+    """A journal folder, the index over it, and what the recorder says it committed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.committed = root, Cursors()
+        self.journals: dict[str, Journal] = {}
+        self.folder = JournalFolder(root / "journal")
+        self.index = self.open()
+
+    def open(self) -> HotIndex:
+        return HotIndex(self.file, self.folder, Texts(), lambda: self.committed)
+
+    @property
+    def file(self) -> Path:
+        return self.root / "hot" / "index.db"
+
+    def write(self, *records: Record, journal: str = "proxy") -> None:
+        if journal not in self.journals:
+            self.journals[journal] = Journal(self.root / "journal", journal, segment_bytes=4096)
+            self.journals[journal].open()
+        self.journals[journal].append(*records)
+
+    def commit_all(self) -> None:
+        """Say that the tables have all that was written, and delete it."""
+        for name in self.journals:
+            position = Position(0, 0)
+            while True:
+                frames, position = self.folder.read(name, position, 10**9)
+                if not frames:
+                    break
+            self.committed = self.committed | {name: Cursor(position, position)}
+            self.folder.discard(name, position)
+
+    def rows(self) -> dict[str, Row]:
+        while self.index.step():
+            pass
+        return {str(row["exchange_id"]): row for row in self.index.page("", 0).rows}
+
+    def show(self, name: str, *columns: str) -> list[object]:
+        row = self.rows()[name]
+        return [row[column] for column in columns]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    made = Host(tmp_path)
+    yield made
+    made.index.close()
+
+
+def stream(name: str) -> list[Record]:
+    return [
+        opening(name),
+        answered(name),
+        chunk(name, block() + delta("\none ")),
+        chunk(name, delta("two\n") + block(), 3),
+        chunk(name, delta("three"), 4),
+    ]
+
+
+def test_a_running_exchange_shows_what_was_delivered_so_far(host: Host) -> None:
+    shown = ("ending", "status", "response_text", "released_bytes", "ended_at")
+    host.write(opening("a"))
+    assert host.show("a", *shown) == ["running", None, None, 0, None]
+    assert host.show("a", "prompt_text", "duration_ms") == ["hello", 0]
+    first = chunk("a", block() + delta("one "))
+    host.write(answered("a"), first)
+    assert host.show("a", *shown) == ["running", 200, "one ", first.size, None]
+    second = chunk("a", delta("two"), 7)
+    host.write(second)
+    assert host.show("a", *shown) == ["running", 200, "one two", first.size + second.size, None]
+    assert host.show("a", "time_to_first_byte_ms", "duration_ms") == [2, 7]
+    host.write(closing("a"))
+    assert host.show("a", "ending", "response_text") == ["delivered", "one two"]
+
+
+@pytest.mark.parametrize("steps", ["one step", "a step per record"])
+@pytest.mark.parametrize("kind", ["streamed", "plain", "not kept", "sealed"])
+def test_a_closed_exchange_has_the_row_that_the_tables_get(
+    host: Host, steps: str, kind: str
+) -> None:
+    opened, head, *chunks = stream("a")
+    match kind:
+        case "plain":
+            head = answered("a", "application/json")
+            chunks = [chunk("a", b'{"content": [{"type": "text", "text": "hi"}]}')]
+        case "not kept":
+            opened, chunks = opening("a", "metadata"), []
+        case "sealed":
+            opened = opening("a", protection="sealed")
+        case _:
+            pass
+    for record in (opened, head, *chunks, closing("a")):
+        host.write(record)
+        if steps != "one step":
+            host.index.step()
+    row = exchange_row(
+        Exchange(
+            opening=opened,  # type: ignore[arg-type]  # the list is of any records
+            answered=head,  # type: ignore[arg-type]
+            chunks=tuple(chunks),  # type: ignore[arg-type]
+            closing=closing("a"),
+            journal_id="proxy",
+            sequence=len(chunks) + 2,
+        ),
+        Texts(),
+    )
+    expected = {name: value for name, value in row.items() if name not in UNLISTED}
+    expected["claims"] = [["team", "a"]]
+    expected["request_headers"] = [["anthropic-version", "2023-06-01"]]
+    expected["response_headers"] = [["content-type", head.headers["content-type"]]]  # type: ignore[union-attr]
+    assert host.rows()["a"] == expected
+    found = host.index.exchange("a")
+    assert found is not None
+    assert found.row == row
+
+
+def test_bodies_are_read_from_the_journal_across_segments_and_other_exchanges(host: Host) -> None:
+    for record in stream("a"):
+        host.write(record, *[chunk("b", b"x" * 3000)], Event(event_id="e", at_ns=1, kind="k"))
+        host.index.step()
+    found = host.index.exchange("a")
+    assert found is not None
+    assert found.request_body == b'{"messages": [{"role": "user", "content": "hello"}]}'
+    assert found.response_body == block() + delta("\none ") + delta("two\n") + block() + delta(
+        "three"
+    )
+    assert found.row["ending"] == "running"
+    assert host.index.exchange("b") is None
+
+
+def test_what_is_committed_leaves_and_its_frames_may_go(host: Host) -> None:
+    host.write(*stream("a"), closing("a"))
+    assert list(host.rows()) == ["a"]
+    epoch = host.index.page("", 0).epoch
+    host.commit_all()
+    assert host.rows() == {}
+    assert host.index.page("", 0).epoch != epoch
+    assert host.index.exchange("a") is None
+
+
+def test_only_what_is_committed_leaves(host: Host) -> None:
+    host.write(opening("running"), *stream("a"), closing("a"))
+    host.rows()
+    host.write(*stream("b"), closing("b"))
+    at_b = host.index._positions["proxy"]
+    host.committed = {"proxy": Cursor(at_b, Position(1, 0))}
+    assert sorted(host.rows()) == ["b", "running"]
+
+
+def test_an_exchange_committed_before_the_index_saw_it_is_never_left_behind(host: Host) -> None:
+    host.write(opening("open"), *stream("a"))
+    host.rows()
+    host.write(closing("a"))
+    position = host.folder.read("proxy", host.index._positions["proxy"], 10**6)[1]
+    host.committed = {"proxy": Cursor(position, Position(1, 0))}
+    assert list(host.rows()) == ["open"]
+
+
+def test_a_closing_in_another_journal_waits_for_its_opening(host: Host) -> None:
+    host.write(closing("a", Ending.INTERRUPTED), journal="a-recorder")
+    host.write(*stream("a"), journal="proxy")
+    assert host.show("a", "ending", "journal_id") == ["interrupted", "a-recorder"]
+
+
+def test_a_frame_that_is_gone_means_it_is_in_the_tables(host: Host) -> None:
+    host.write(*stream("a"), closing("a"))
+    host.rows()
+    for segment in (host.root / "journal" / "proxy").glob("*.segment"):
+        segment.unlink()
+    assert host.index.exchange("a") is None
+
+
+@pytest.mark.parametrize("damage", ["deleted", "garbage", "another version"])
+def test_it_is_rebuilt_from_the_journals(host: Host, damage: str) -> None:
+    host.write(*stream("a"))
+    before = host.rows()
+    host.index.close()
+    match damage:
+        case "deleted":
+            host.file.unlink()
+        case "garbage":
+            host.file.write_bytes(b"no database" * 1000)
+        case _:
+            with sqlite3.connect(host.file) as db:
+                db.execute("PRAGMA user_version = 99")
+            db.close()
+    host.index = host.open()
+    assert host.rows() == before
+
+
+def test_a_database_that_breaks_while_it_runs_is_rebuilt(host: Host) -> None:
+    host.write(*stream("a"))
+    before = host.rows()
+    host.index._store._db.execute("DROP TABLE rows")
+    host.write(opening("b"))
+    host.index.step()
+    assert sorted(host.rows()) == ["a", "b"]
+    assert host.rows()["a"] == before["a"]
+
+
+def test_a_restart_goes_on_where_it_was(host: Host) -> None:
+    host.write(*stream("a"))
+    host.rows()
+    host.index.close()
+    host.index = host.open()
+    host.write(chunk("a", delta(" four"), 9))
+    assert host.index.step() == 1
+    assert host.show("a", "response_text") == ["one two\n\nthree four"]
+
+
+def test_pages_give_what_changed_and_say_what_they_leave_out(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        host.write(*stream(name))
+    host.rows()
+    first = host.index.page("", 0)
+    assert (len(first.rows), first.is_whole) == (3, True)
+    assert host.index.page(first.epoch, first.changed).rows == []
+    host.write(chunk("b", delta("!")))
+    host.index.step()
+    after = host.index.page(first.epoch, first.changed)
+    assert [row["exchange_id"] for row in after.rows] == ["b"]
+    monkeypatch.setattr(hot, "PAGE_ROWS", 2)
+    short = host.index.page("another", first.changed)
+    assert [row["exchange_id"] for row in short.rows] == ["b", "c"]
+    assert not short.is_whole
+
+
+def test_texts_are_bounded_and_steps_do_not_grow_with_the_stream(host: Host) -> None:
+    host.write(opening("a"), answered("a"), chunk("a", block()))
+    written = []
+    for number in range(60):
+        host.write(*[chunk("a", delta("word " * 100), number) for _ in range(10)])
+        before = host.index._store._db.total_changes
+        host.index.step()
+        written.append(host.index._store._db.total_changes - before)
+    assert max(written[1:]) <= max(written[:2])
+    assert len(str(host.show("a", "response_text")[0])) == TEXT_CHARS
+    host.write(closing("a"))
+    assert len(str(host.show("a", "response_text")[0])) == TEXT_CHARS
+
+
+def test_a_corrupt_journal_keeps_its_rows_and_the_others_go_on(host: Host) -> None:
+    host.write(*stream("a"), journal="bad")
+    host.rows()
+    host.write(closing("a"), journal="bad")
+    path = max((host.root / "journal" / "bad").glob("*.segment"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    host.write(*stream("b"), journal="good")
+    assert {name: row["ending"] for name, row in host.rows().items()} == {
+        "a": "running",
+        "b": "running",
+    }
+    assert host.index.state().corrupt_journals == ("bad",)
+
+
+def test_only_its_owner_may_read_it(host: Host) -> None:
+    assert host.file.parent.stat().st_mode & 0o777 == 0o700
+    assert host.file.stat().st_mode & 0o777 == 0o600
