@@ -3,16 +3,19 @@
 import fcntl
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from gateway import hot_api
 from gateway.config import Settings
 from gateway.journal import Journal
 from gateway.journal_folder import JournalFolder
-from gateway.messages.answers import read_prompt_text, read_response_text
+from gateway.messages.answers import read_prompt_text, read_response_text, read_stream_part
 from lake.catalog import open_lake
+from lake.hot import HotIndex
 from lake.recorder import Recorder, RecorderSettings
 from lake.signing import Signer
 
@@ -27,6 +30,12 @@ class _MessageTexts:
     def response_text(self, content_type: str, body: bytes) -> str:
         """Return the text of an answer, streamed or not."""
         return read_response_text(content_type, body)
+
+    def text_part(self, content_type: str, part: bytes, *, is_first: bool) -> str | None:
+        """Return what a part of an answer adds to its text; None if it must be read whole."""
+        if not content_type.startswith("text/event-stream"):
+            return None
+        return read_stream_part(part, is_first=is_first)
 
 
 @contextmanager
@@ -45,8 +54,20 @@ def record_for_ever(
     ready: Callable[[], None],
     new_id: Callable[[str], str],
     now_ns: Callable[[], int],
+    *,
+    listener: socket.socket,
+    token: str,
 ) -> None:
-    """Tail and commit until SIGTERM, then commit what is ready."""
+    """Tail and commit until SIGTERM, then commit what is ready; show it all the while.
+
+    Args:
+        settings: Of the deployment.
+        ready: Called when it works.
+        new_id: Makes an id that begins with a word.
+        now_ns: The clock.
+        listener: Where consoles ask for what is not committed.
+        token: What they must know.
+    """
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     root = settings.journal_folder
@@ -62,7 +83,13 @@ def record_for_ever(
             Signer(settings.keys_folder),
             RecorderSettings(commit_every_s=settings.lake.commit_every_s),
         )
-        ready()
-        recorder.run(stop, now_ns)
+
+        def open_index() -> HotIndex:
+            file = settings.folder / "hot" / "index.db"
+            return HotIndex(file, JournalFolder(root), _MessageTexts(), recorder.committed)
+
+        with hot_api.serving(open_index, listener, token, lambda: recorder.state):
+            ready()
+            recorder.run(stop, now_ns)
         journal.close()
         lake.close()

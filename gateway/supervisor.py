@@ -71,6 +71,7 @@ class Supervisor:
         self._is_stopping = False
         self._operator_token = secrets.token_urlsafe(32)
         self._gateway_token = secrets.token_urlsafe(32)
+        self._recorder_token = secrets.token_urlsafe(32)
         self.revision = ""
 
     def start(self) -> None:
@@ -143,6 +144,7 @@ class Supervisor:
             for path, token in (
                 (app.gateway_token_file(self._settings), self._gateway_token),
                 (app.operator_token_file(self._settings), self._operator_token),
+                (app.recorder_token_file(self._settings), self._recorder_token),
             ):
                 path.unlink(missing_ok=True)
                 path.touch(mode=0o600)
@@ -157,6 +159,7 @@ class Supervisor:
             "console.port": (settings.console.host, settings.console.port),
             "policy.relay_port": ("127.0.0.1", settings.policy.relay_port),
             "policy.operator_port": ("127.0.0.1", settings.policy.operator_port),
+            "recorder.port": (settings.recorder.host, settings.recorder.port),
         }
         if settings.demo:
             ports["demo_issuer_port"] = ("127.0.0.1", settings.demo_issuer_port)

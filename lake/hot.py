@@ -30,7 +30,7 @@ from lake.hot_rows import (
     row_so_far,
 )
 from lake.hot_store import HotStore
-from lake.rows import Exchange, Row
+from lake.rows import Exchange, Row, content_rows
 from lake.sources import JournalReader
 from lake.spans import Span, SpanGoneError, read_spans, span_of
 
@@ -120,10 +120,10 @@ class HotIndex:
         exchange = exchange_so_far(pieces)
         if exchange is None:
             return None
+        contents = content_rows(exchange)
+        row = row_so_far(exchange, contents, self._texts, is_running=pieces.closing is None)
         return HotExchange(
-            row=row_so_far(exchange, self._texts, is_running=pieces.closing is None),
-            request_body=exchange.request_body or None,
-            response_body=exchange.response_body or None,
+            row=row, pieces={str(each["piece_id"]): _bytes(each["data"]) for each in contents}
         )
 
     def state(self) -> HotState:
@@ -200,7 +200,7 @@ class HotIndex:
         if exchange is None:
             return
         is_running = pieces.closing is None
-        row = row_so_far(exchange, self._texts, is_running=is_running)
+        row = row_so_far(exchange, (), self._texts, is_running=is_running)
         text = self._text_of(exchange) if is_running else ""
         self._changed += 1
         shown = row | {"response_text": None} if is_running else row
@@ -251,7 +251,7 @@ class HotIndex:
             return
         if exchange is None:
             return
-        row = row_so_far(exchange, self._texts, is_running=is_running)
+        row = row_so_far(exchange, (), self._texts, is_running=is_running)
         if is_gathered or is_running:
             text = "" if is_running else self._store.text(exchange_id)
             row["response_text"] = row_at(row, progress, text)["response_text"]
@@ -273,6 +273,10 @@ class HotIndex:
 
     def _note_removed(self, count: int) -> None:
         self._removals += count > 0
+
+
+def _bytes(data: object) -> bytes:
+    return data if isinstance(data, bytes) else b""
 
 
 def _pieces(news: News) -> Pieces:

@@ -21,8 +21,8 @@ class HotExchange(msgspec.Struct, frozen=True, kw_only=True):
     """One exchange, whole, as far as it is."""
 
     row: Row
-    request_body: bytes | None
-    response_body: bytes | None
+    pieces: dict[str, bytes]
+    """What it brought of its bodies, by piece id; the row says what else they are made of."""
 
 
 class HotState(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 Made by the same function as the rows of the tables, so that both agree. Pure.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -21,7 +22,8 @@ UNLISTED: Final = frozenset(
         "decision_result",
         "decisions_json",
         "chunk_offsets",
-        "request_pieces",
+        "request_parts",
+        "content_digests",
         "response_pieces",
     }
 )
@@ -104,9 +106,11 @@ def exchange_so_far(pieces: Pieces) -> Exchange | None:
     )
 
 
-def row_so_far(exchange: Exchange, texts: Texts, *, is_running: bool) -> Row:
+def row_so_far(
+    exchange: Exchange, contents: Sequence[Row], texts: Texts, *, is_running: bool
+) -> Row:
     """Return the row of an exchange, of which a running one has no end."""
-    row = exchange_row(exchange, texts)
+    row = exchange_row(exchange, contents, texts)
     return row | {"ending": RUNNING, "ended_at": None} if is_running else row
 
 

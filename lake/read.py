@@ -1,16 +1,21 @@
-"""What the console shows of the tables: sessions, their exchanges, one exchange with its bodies.
+"""What the console shows: sessions, their exchanges, one exchange with its bodies.
 
+Of the tables, and of what the recorders have that is not in them yet; both look the same.
 Every value goes in as a parameter. Whoever calls has asked policy who may see what.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from lake.bodies import Composition, join, request_pieces
+from lake.bodies import BrokenBody, Composition, join, request_pieces
 from lake.catalog import Lake
-from lake.duck import lock, open_duckdb
+from lake.duck import lock, open_duckdb, quoted
+from lake.hot_read import HotReader
 
 LARGEST_PAGE = 500
 
@@ -142,28 +147,24 @@ class ExchangeDetail(ExchangeSummary, frozen=True, kw_only=True):
 
 
 _SESSIONS = """
-WITH seen AS (
-    SELECT coalesce(session_id, exchange_id) AS conversation, *
-    FROM iceberg_scan(?)
-    WHERE started_at >= ? AND (? IS NULL OR (issuer = ? AND subject = ?))
-), summed AS (
-    SELECT conversation AS session_id, issuer, subject,
+SELECT * FROM (
+    SELECT coalesce(session_id, exchange_id) AS session_id, issuer, subject,
            max_by(person, started_at) AS person,
            list_sort(list_distinct(list(request_model))) AS models,
            count(*) AS exchanges, min(started_at) AS first_at, max(started_at) AS last_at,
            histogram(ending) AS endings,
            coalesce(sum(input_tokens), 0)::BIGINT AS input_tokens,
            coalesce(sum(output_tokens), 0)::BIGINT AS output_tokens
-    FROM seen GROUP BY conversation, issuer, subject
-)
-SELECT * FROM summed
-WHERE ? IS NULL OR (last_at, session_id, issuer, subject) < (?, ?, ?, ?)
+    FROM exchanges
+    WHERE started_at >= ? AND (? IS NULL OR (issuer = ? AND subject = ?))
+    GROUP BY coalesce(session_id, exchange_id), issuer, subject
+) WHERE ? IS NULL OR (last_at, session_id, issuer, subject) < (?, ?, ?, ?)
 ORDER BY last_at DESC, session_id DESC, issuer DESC, subject DESC
 LIMIT ?
 """
 _EXCHANGES = f"""
 SELECT {", ".join(ExchangeSummary.__struct_fields__)}
-FROM iceberg_scan(?)
+FROM exchanges
 WHERE issuer = ? AND subject = ? AND coalesce(session_id, exchange_id) = ?
   AND (? IS NULL OR (started_at, exchange_id) > (?, ?))
 ORDER BY started_at, exchange_id
@@ -172,11 +173,11 @@ LIMIT ?
 _BODIES = ("request_body", "response_body")
 _DETAIL = f"""
 SELECT {", ".join(f for f in ExchangeDetail.__struct_fields__ if f not in _BODIES)},
-       response_pieces
-FROM iceberg_scan(?) WHERE exchange_id = ?
+       base_exchange_id, request_parts, response_pieces
+FROM exchanges WHERE exchange_id = ?
 """  # noqa: S608 - column names of our own
 _COMPOSITIONS = """
-SELECT exchange_id, base_exchange_id, request_parts FROM iceberg_scan(?)
+SELECT exchange_id, base_exchange_id, request_parts FROM exchanges
 WHERE issuer = ? AND subject = ? AND started_at BETWEEN ? AND ?
   AND coalesce(session_id, exchange_id) = ?
 """
@@ -184,14 +185,21 @@ _PIECES = """
 SELECT piece_id, data FROM iceberg_scan(?)
 WHERE started_at BETWEEN ? AND ? AND piece_id IN (SELECT unnest(?::VARCHAR[]))
 """
+_ALL = """
+SELECT * FROM iceberg_scan({location}) UNION ALL BY NAME
+SELECT * FROM hot ANTI JOIN (
+    SELECT exchange_id FROM iceberg_scan({location}) WHERE started_at >= '{oldest}'::TIMESTAMPTZ
+) USING (exchange_id)
+"""
 _BEGINNING = datetime.fromisoformat("0001-01-01T00:00:00+00:00")
 
 
 class LakeReader:
     """Reads the tables as they are at each call; safe to use from several threads."""
 
-    def __init__(self, lake: Lake) -> None:
+    def __init__(self, lake: Lake, hot: HotReader | None = None) -> None:
         self._lake = lake
+        self._hot = hot
         self._connection = open_duckdb(lake.warehouse)
         lock(self._connection)
 
@@ -213,7 +221,7 @@ class LakeReader:
         """
         mine, key = owner or (None, None), after or (None, None, None, None)
         values = [since, mine[0], *mine, key[0], *key, min(limit, LARGEST_PAGE)]
-        return msgspec.convert(self._rows("exchanges", _SESSIONS, values), list[Session])
+        return msgspec.convert(self._select(_SESSIONS, values), list[Session])
 
     def exchanges(
         self,
@@ -226,43 +234,110 @@ class LakeReader:
         """Return a page of the exchanges of one session, the oldest first."""
         key = after or (None, None)
         values = [*owner, session_id, key[0], *key, min(limit, LARGEST_PAGE)]
-        return msgspec.convert(self._rows("exchanges", _EXCHANGES, values), list[ExchangeSummary])
+        return msgspec.convert(self._select(_EXCHANGES, values), list[ExchangeSummary])
 
     def exchange(self, exchange_id: str) -> ExchangeDetail | None:
-        """Return one exchange with its bodies; None when there is none."""
-        rows = self._rows("exchanges", _DETAIL, [exchange_id])
-        if not rows:
-            return None
-        row = rows[0]
-        responses = msgspec.convert(row.pop("response_pieces"), list[str])
-        found = msgspec.convert(row, ExchangeDetail)
-        requests = self._request_pieces(found)
-        pieces = self._pieces(found.started_at, [*requests, *responses])
-        return msgspec.structs.replace(
-            found, request_body=join(pieces, requests), response_body=join(pieces, responses)
-        )
+        """Return one exchange with its bodies; None when there is none.
+
+        Raises:
+            BrokenBody: something that its body is made of is not there.
+        """
+        try:
+            return self._find(exchange_id)
+        except BrokenBody:  # a part of it may have been committed between two looks
+            return self._find(exchange_id)
 
     def close(self) -> None:
         """Close the database."""
         self._connection.close()
 
-    def _request_pieces(self, exchange: ExchangeDetail) -> list[str]:
+    @property
+    def incomplete(self) -> tuple[str, ...]:
+        """Recorders of which the newest read has not all that is not committed."""
+        return self._hot.incomplete if self._hot else ()
+
+    def _find(self, exchange_id: str) -> ExchangeDetail | None:
+        found = self._committed_exchange(exchange_id) or self._hot_exchange(exchange_id)
+        # What was in neither may have been committed in between.
+        return found or self._committed_exchange(exchange_id)
+
+    def _committed_exchange(self, exchange_id: str) -> ExchangeDetail | None:
+        rows = self._rows(_from(self._committed(), _DETAIL), [exchange_id])
+        return self._with_bodies(rows[0], {}) if rows else None
+
+    def _hot_exchange(self, exchange_id: str) -> ExchangeDetail | None:
+        found = self._hot.exchange(exchange_id) if self._hot else None
+        if found is None:
+            return None
+        rows = self._rows(_from("SELECT * FROM hot", _DETAIL), [exchange_id], found.row)
+        return self._with_bodies(rows[0], found.pieces)
+
+    def _with_bodies(self, row: dict[str, object], brought: Mapping[str, bytes]) -> ExchangeDetail:
+        """Return an exchange with its bodies, of whose pieces some are at hand."""
+        composition = msgspec.convert(row, Composition)
+        responses = msgspec.convert(row.pop("response_pieces"), list[str])
+        found = msgspec.convert(row, ExchangeDetail)
+        compositions, pieces = self._compositions(found), dict(brought)
+        compositions[found.exchange_id] = composition
+        self._add_hot_lineage(composition.base_exchange_id, compositions, pieces)
+        requests = request_pieces(found.exchange_id, compositions)
+        wanted = [piece for piece in (*requests, *responses) if piece not in pieces]
+        pieces |= self._pieces(found.started_at, wanted)
+        return msgspec.structs.replace(
+            found, request_body=join(pieces, requests), response_body=join(pieces, responses)
+        )
+
+    def _compositions(self, exchange: ExchangeDetail) -> dict[str, Composition]:
         day, session_id = _day(exchange.started_at), exchange.session_id or exchange.exchange_id
         values: list[object] = [exchange.issuer, exchange.subject, *day, session_id]
-        rows = self._rows("exchanges", _COMPOSITIONS, values)
-        compositions = {str(r["exchange_id"]): msgspec.convert(r, Composition) for r in rows}
-        return request_pieces(exchange.exchange_id, compositions)
+        rows = self._rows(_from(self._committed(), _COMPOSITIONS), values)
+        return {str(r["exchange_id"]): msgspec.convert(r, Composition) for r in rows}
+
+    def _add_hot_lineage(
+        self, base: str | None, compositions: dict[str, Composition], pieces: dict[str, bytes]
+    ) -> None:
+        """Add what a body builds on and the tables do not have."""
+        while base is not None:
+            if base not in compositions:
+                found = self._hot.exchange(base) if self._hot else None
+                if found is None:
+                    return
+                compositions[base] = found.composition
+                pieces |= found.pieces
+            base = compositions[base].base_exchange_id
 
     def _pieces(self, started_at: datetime, piece_ids: list[str]) -> dict[str, bytes]:
         if not piece_ids:
             return {}
-        rows = self._rows("contents", _PIECES, [*_day(started_at), piece_ids])
+        values = [self._lake.metadata_location("contents"), *_day(started_at), piece_ids]
+        rows = self._rows(_PIECES, values)
         return {str(row["piece_id"]): msgspec.convert(row["data"], bytes) for row in rows}
 
-    def _rows(self, table: str, sql: str, values: list[object]) -> list[dict[str, object]]:
+    def _select(self, sql: str, values: list[object]) -> list[dict[str, object]]:
+        """Return the rows of a SELECT from `exchanges`: committed ones, and hot ones beside them.
+
+        The hot ones are read first: what has left them by then is in the tables.
+        """
+        hot = self._hot.read() if self._hot else None
+        if hot is None or not hot.num_rows:
+            return self._rows(_from(self._committed(), sql), values)
+        location = quoted(self._lake.metadata_location("exchanges"))
+        oldest = pc.min(hot["started_at"]).as_py()
+        everything = _ALL.format(location=location, oldest=oldest.isoformat())
+        return self._rows(_from(everything, sql), values, hot)
+
+    def _committed(self) -> str:
+        location = quoted(self._lake.metadata_location("exchanges"))
+        return f"SELECT * FROM iceberg_scan({location})"  # noqa: S608 - a path of our own
+
+    def _rows(
+        self, sql: str, values: list[object], hot: pa.Table | None = None
+    ) -> list[dict[str, object]]:
         cursor = self._connection.cursor()
         try:
-            cursor.execute(sql, [self._lake.metadata_location(table), *values])
+            if hot is not None:
+                cursor.register("hot", hot)
+            cursor.execute(sql, values)
             names = [column[0] for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
         finally:
@@ -272,3 +347,8 @@ class LakeReader:
 def _day(at: datetime) -> tuple[datetime, datetime]:
     """Return the day in UTC up to an instant: pieces are never shared over its beginning."""
     return at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0), at
+
+
+def _from(exchanges: str, sql: str) -> str:
+    """Return a SELECT from `exchanges`, of which the first says what they are."""
+    return f"WITH exchanges AS NOT MATERIALIZED ({exchanges}) {sql}"

@@ -30,6 +30,7 @@ def list_(everyone: bool, limit: int, after: str | None, token: str | None, fold
     if after:
         query["after"] = after
     answer = call("GET", f"/api/v1/sessions?{urlencode(query)}", token=token, folder=folder)
+    _say_incomplete(answer)
     if not answer["sessions"]:
         click.echo("No sessions recorded yet.")
         return
@@ -71,12 +72,24 @@ def show(
     """Show the exchanges of a session, the oldest first."""
     query = {k: v for k, v in (("issuer", issuer), ("subject", subject)) if v}
     path = f"/api/v1/sessions/{quote(session_id, safe='')}?{urlencode(query)}"
-    for item in call("GET", path, token=token, folder=folder)["exchanges"]:
+    answer = call("GET", path, token=token, folder=folder)
+    _say_incomplete(answer)
+    for item in answer["exchanges"]:
         found = call("GET", f"/api/v1/exchanges/{item['exchange_id']}", token=token, folder=folder)
         if as_json:
             click.echo(visible(json.dumps(found)))
         else:
             _show_exchange(found, bodies=bodies)
+
+
+def _say_incomplete(answer: dict[str, Any]) -> None:
+    """Say on standard error what is missing: an answer without it must not pass for whole."""
+    for recorder in answer["incomplete"]:
+        click.echo(
+            f"Not all that is not committed yet is shown: {visible(recorder)} did not answer, "
+            "or has too much.",
+            err=True,
+        )
 
 
 def _show_exchange(found: dict[str, Any], *, bodies: bool) -> None:

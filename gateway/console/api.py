@@ -95,7 +95,7 @@ class Console:
         )
         self._note(principal, "records.listed", detail={"scope": scope, "count": str(len(page))})
         following = _write_cursor(page[-1].key) if len(page) == limit else None
-        return _json({"sessions": page, "next": following})
+        return _json({"sessions": page, "next": following, "incomplete": self.sessions.incomplete})
 
     async def show_session(self, request: web.Request) -> web.Response:
         """Show the exchanges of one session; whose it is says `issuer` and `subject`."""
@@ -108,9 +108,9 @@ class Console:
         await self._ask(principal, "sessions.read", session_id, owner, kind="session")
         found = await self._read(lambda: self.sessions.exchanges(owner, session_id))
         if not found:
-            raise _NotFound("There is no such session, or it is not committed yet.")
+            raise _NotFound("There is no such session.")
         self._note(principal, "records.read", session_id=session_id)
-        return _json({"exchanges": found})
+        return _json({"exchanges": found, "incomplete": self.sessions.incomplete})
 
     async def show_exchange(self, request: web.Request) -> web.Response:
         """Show one exchange with its bodies, as recorded."""
@@ -120,7 +120,7 @@ class Console:
         owner = Owner(found.issuer, found.subject) if found else Owner("", "")
         await self._ask(principal, "sessions.read", exchange_id, owner, kind="exchange")
         if found is None:
-            raise _NotFound("There is no such exchange, or it is not committed yet.")
+            raise _NotFound("There is no such exchange.")
         self._note(principal, "records.read", exchange_id=exchange_id)
         return _json(found)
 

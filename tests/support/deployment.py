@@ -37,6 +37,11 @@ class Deployment:
         """Where the console's API is."""
         return f"http://127.0.0.1:{self.base_port + 1}"
 
+    @property
+    def recorder_url(self) -> str:
+        """Where the recorder's API is."""
+        return f"http://127.0.0.1:{self.base_port + 6}"
+
     def run(self, *arguments: str, token: str = "", check: bool = True) -> str:
         """Run a `countersign` command against this deployment and return what it prints."""
         environment = {
@@ -81,7 +86,7 @@ class Deployment:
             time.sleep(0.3)
 
 
-def free_base_port(count: int = 6) -> int:
+def free_base_port(count: int = 7) -> int:
     """Return the first of `count` free ports in a row, below the ephemeral range."""
     while True:
         base = random.randrange(20000, 30000)

@@ -5,116 +5,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.records import (
+    BODY,
+    START_NS,
+    Texts,
+    answered,
+    block,
+    chunk,
+    closing,
+    delta,
+    opening,
+    stream,
+)
 
-from gateway.domain import Content, Ending, ExchangeId, Principal, Protection, Request, Route
+from gateway.domain import Ending
 from gateway.journal import Journal
 from gateway.journal_folder import JournalFolder
-from gateway.messages.answers import read_prompt_text, read_response_text, read_stream_part
-from gateway.messages.sse import encode_event
-from gateway.records import (
-    Answered,
-    Chunk,
-    Closing,
-    Event,
-    MaskApplied,
-    Opening,
-    Position,
-    Record,
-    Recording,
-)
+from gateway.records import Event, Position, Record
 from lake import hot
 from lake.cursors import Cursor, Cursors
 from lake.exchange_rows import exchange_row
 from lake.hot import HotIndex
 from lake.hot_rows import TEXT_CHARS, UNLISTED
-from lake.rows import Exchange, Row
-
-SECOND = 10**9
-START_NS = 1_000 * SECOND
-
-
-class Texts:
-    def prompt_text(self, body: bytes) -> str:
-        return read_prompt_text(body)
-
-    def response_text(self, content_type: str, body: bytes) -> str:
-        return read_response_text(content_type, body)
-
-    def text_part(self, content_type: str, part: bytes, *, is_first: bool) -> str | None:
-        if not content_type.startswith("text/event-stream"):
-            return None
-        return read_stream_part(part, is_first=is_first)
-
-
-def opening(name: str, content: Content = "full", protection: Protection = "plain") -> Opening:
-    exchange_id = ExchangeId(name)
-    return Opening(
-        exchange_id=exchange_id,
-        at_ns=START_NS,
-        peer="127.0.0.1",
-        user_agent="test",
-        path="/v1/messages",
-        query="",
-        headers={"anthropic-version": "2023-06-01"},
-        principal=Principal(
-            issuer="https://id",
-            sub="ada",
-            person="ada",
-            kind="user",
-            claims={"team": "a"},
-            token_issued_at=0,
-            token_expires_at=1,
-        ),
-        request=Request(id=exchange_id, route=Route.MESSAGES, method="POST", model="opus"),
-        decision=None,
-        endpoint="claude",
-        recording=Recording(
-            content=content,
-            durability="strict",
-            retention_class="standard",
-            protection=protection,
-            reasons=(),
-        ),
-        body=b'{"messages": [{"role": "user", "content": "hello"}]}' if content == "full" else None,
-    )
-
-
-def answered(name: str, kind: str = "text/event-stream; charset=utf-8") -> Answered:
-    return Answered(
-        exchange_id=ExchangeId(name),
-        at_ns=START_NS + 1_000_000,
-        status=200,
-        headers={"content-type": kind},
-        upstream_request_id="req_1",
-    )
-
-
-def chunk(name: str, data: bytes, after_ms: int = 2) -> Chunk:
-    at_ns = START_NS + after_ms * 1_000_000
-    return Chunk(exchange_id=ExchangeId(name), at_ns=at_ns, data=data, size=len(data))
-
-
-def block() -> bytes:
-    data = {"type": "content_block_start", "content_block": {"type": "text", "text": ""}}
-    return encode_event("content_block_start", data)
-
-
-def delta(text: str) -> bytes:
-    data = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": text}}
-    return encode_event("content_block_delta", data)
-
-
-def closing(name: str, ending: Ending = Ending.DELIVERED) -> Closing:
-    return Closing(
-        exchange_id=ExchangeId(name),
-        at_ns=START_NS + 5_000_000,
-        ending=ending,
-        status=200,
-        first_byte_ns=START_NS + 2_000_000,
-        released_bytes=9,
-        stop_reason="end_turn",
-        masks=(MaskApplied(rule="aws", where="text", count=1),),
-    )
+from lake.rows import Exchange, Row, content_rows
 
 
 class Host:
@@ -135,7 +48,9 @@ class Host:
 
     def write(self, *records: Record, journal: str = "proxy") -> None:
         if journal not in self.journals:
-            self.journals[journal] = Journal(self.root / "journal", journal, segment_bytes=4096)
+            self.journals[journal] = Journal(
+                self.root / "journal", journal, lambda: START_NS, segment_bytes=4096
+            )
             self.journals[journal].open()
         self.journals[journal].append(*records)
 
@@ -165,16 +80,6 @@ def host(tmp_path: Path) -> Iterator[Host]:
     made = Host(tmp_path)
     yield made
     made.index.close()
-
-
-def stream(name: str) -> list[Record]:
-    return [
-        opening(name),
-        answered(name),
-        chunk(name, block() + delta("\none ")),
-        chunk(name, delta("two\n") + block(), 3),
-        chunk(name, delta("three"), 4),
-    ]
 
 
 def test_a_running_exchange_shows_what_was_delivered_so_far(host: Host) -> None:
@@ -213,17 +118,15 @@ def test_a_closed_exchange_has_the_row_that_the_tables_get(
         host.write(record)
         if steps != "one step":
             host.index.step()
-    row = exchange_row(
-        Exchange(
-            opening=opened,  # type: ignore[arg-type]  # the list is of any records
-            answered=head,  # type: ignore[arg-type]
-            chunks=tuple(chunks),  # type: ignore[arg-type]
-            closing=closing("a"),
-            journal_id="proxy",
-            sequence=len(chunks) + 2,
-        ),
-        Texts(),
+    exchange = Exchange(
+        opening=opened,  # type: ignore[arg-type]  # the list is of any records
+        answered=head,  # type: ignore[arg-type]
+        chunks=tuple(chunks),  # type: ignore[arg-type]
+        closing=closing("a"),
+        journal_id="proxy",
+        sequence=len(chunks) + 3,
     )
+    row = exchange_row(exchange, content_rows(exchange), Texts())
     expected = {name: value for name, value in row.items() if name not in UNLISTED}
     expected["claims"] = [["team", "a"]]
     expected["request_headers"] = [["anthropic-version", "2023-06-01"]]
@@ -238,12 +141,14 @@ def test_bodies_are_read_from_the_journal_across_segments_and_other_exchanges(ho
     for record in stream("a"):
         host.write(record, *[chunk("b", b"x" * 3000)], Event(event_id="e", at_ns=1, kind="k"))
         host.index.step()
+    host.rows()
     found = host.index.exchange("a")
     assert found is not None
-    assert found.request_body == b'{"messages": [{"role": "user", "content": "hello"}]}'
-    assert found.response_body == block() + delta("\none ") + delta("two\n") + block() + delta(
-        "three"
-    )
+    answer = block() + delta("\none ") + delta("two\n") + block() + delta("three")
+    assert found.pieces == {
+        **{f"a.request.{number}": piece for number, piece in enumerate(BODY)},
+        "a.response.0": answer,
+    }
     assert found.row["ending"] == "running"
     assert host.index.exchange("b") is None
 
