@@ -3,11 +3,15 @@
 Pure but for the reader that it is given.
 """
 
+from array import array
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.records import Event, Frame, Position
 from lake.sources import JournalReader
+
+NEAR_BYTES: Final = 64 * 1024
+"""Reading this much of others costs no more than a second read."""
 
 
 class SpanGoneError(Exception):
@@ -34,6 +38,33 @@ class Span(NamedTuple):
 def span_of(journal: str, position: Position, after: Position) -> Span:
     """Return the span of one frame."""
     return Span(journal, position.segment, position.offset, after.offset)
+
+
+class Trail:
+    """Where the frames of one exchange lie in its journal, in few bytes."""
+
+    __slots__ = ("_numbers", "journal")
+
+    def __init__(self, journal: str) -> None:
+        self.journal = journal
+        self._numbers = array("q")
+
+    def add(self, position: Position, after: Position) -> None:
+        """Add the next frame; one near the frame before lengthens that one's span."""
+        numbers = self._numbers
+        if (
+            numbers
+            and numbers[-3] == position.segment
+            and position.offset - numbers[-1] <= NEAR_BYTES
+        ):
+            numbers[-1] = after.offset
+        else:
+            numbers.extend((position.segment, position.offset, after.offset))
+
+    def spans(self) -> list[Span]:
+        """Return the spans, in order."""
+        numbers = iter(self._numbers)
+        return [Span(self.journal, *each) for each in zip(numbers, numbers, numbers, strict=True)]
 
 
 def read_spans(

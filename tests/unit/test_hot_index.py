@@ -80,6 +80,8 @@ def host(tmp_path: Path) -> Iterator[Host]:
     made = Host(tmp_path)
     yield made
     made.index.close()
+    for journal in made.journals.values():
+        journal.close()
 
 
 def test_a_running_exchange_shows_what_was_delivered_so_far(host: Host) -> None:
