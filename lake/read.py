@@ -4,7 +4,8 @@ Of the tables, and of what the recorders have that is not in them yet; both look
 Every value goes in as a parameter. Whoever calls has asked policy who may see what.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from lake.bodies import BrokenBody, Composition, join, request_pieces
 from lake.catalog import Lake
 from lake.duck import lock, open_duckdb, quoted
 from lake.hot_read import HotReader
+from lake.locations import Locations
 
 LARGEST_PAGE = 500
 
@@ -197,8 +199,20 @@ _BEGINNING = datetime.fromisoformat("0001-01-01T00:00:00+00:00")
 class LakeReader:
     """Reads the tables as they are at each call; safe to use from several threads."""
 
-    def __init__(self, lake: Lake, hot: HotReader | None = None) -> None:
-        self._lake = lake
+    def __init__(
+        self,
+        lake: Lake,
+        hot: HotReader | None = None,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Open a database over the tables.
+
+        Args:
+            lake: The tables.
+            hot: What the recorders have beside them.
+            now_s: A clock that only goes forward.
+        """
+        self._locations = Locations(lake, now_s)
         self._hot = hot
         self._connection = open_duckdb(lake.warehouse)
         lock(self._connection)
@@ -253,8 +267,9 @@ class LakeReader:
 
     @property
     def incomplete(self) -> tuple[str, ...]:
-        """Recorders of which the newest read has not all that is not committed."""
-        return self._hot.incomplete if self._hot else ()
+        """What the newest read could not ask, or has not all of: recorders, `catalog`."""
+        catalog = ("catalog",) if self._locations.is_stale else ()
+        return (*catalog, *(self._hot.incomplete if self._hot else ()))
 
     def _find(self, exchange_id: str) -> ExchangeDetail | None:
         found = self._committed_exchange(exchange_id) or self._hot_exchange(exchange_id)
@@ -309,7 +324,7 @@ class LakeReader:
     def _pieces(self, started_at: datetime, piece_ids: list[str]) -> dict[str, bytes]:
         if not piece_ids:
             return {}
-        values = [self._lake.metadata_location("contents"), *_day(started_at), piece_ids]
+        values = [self._locations.of("contents"), *_day(started_at), piece_ids]
         rows = self._rows(_PIECES, values)
         return {str(row["piece_id"]): msgspec.convert(row["data"], bytes) for row in rows}
 
@@ -321,13 +336,13 @@ class LakeReader:
         hot = self._hot.read() if self._hot else None
         if hot is None or not hot.num_rows:
             return self._rows(_from(self._committed(), sql), values)
-        location = quoted(self._lake.metadata_location("exchanges"))
+        location = quoted(self._locations.of("exchanges"))
         oldest = pc.min(hot["started_at"]).as_py()
         everything = _ALL.format(location=location, oldest=oldest.isoformat())
         return self._rows(_from(everything, sql), values, hot)
 
     def _committed(self) -> str:
-        location = quoted(self._lake.metadata_location("exchanges"))
+        location = quoted(self._locations.of("exchanges"))
         return f"SELECT * FROM iceberg_scan({location})"  # noqa: S608 - a path of our own
 
     def _rows(

@@ -86,8 +86,8 @@ def _say_incomplete(answer: dict[str, Any]) -> None:
     """Say on standard error what is missing: an answer without it must not pass for whole."""
     for recorder in answer["incomplete"]:
         click.echo(
-            f"Not all that is not committed yet is shown: {visible(recorder)} did not answer, "
-            "or has too much.",
+            f"Not all is shown: {visible(recorder)} did not answer, or has too much that is "
+            "not committed yet.",
             err=True,
         )
 
