@@ -20,7 +20,7 @@ from lake.hot import HotIndex
 from lake.hot_answers import HotState
 from lake.recorder import RecorderState
 
-STEP_S = 0.2
+STEP_S = 0.1
 """Pause when there is nothing new; what is journaled must be visible within a second."""
 RETRY_S = 1.0
 PAGE_PATH = "/v1/hot/exchanges"

@@ -41,9 +41,14 @@ class JournalFolder:
         Raises:
             CorruptFrame: a whole frame is not what was written.
         """
-        segments = self._segments(journal_id)
+        try:  # most often there is more where reading stopped
+            frames = self._read_segment(journal_id, start, limit_bytes) if start.segment else []
+        except FileNotFoundError:
+            frames = []
+        if frames:
+            return frames, frames[-1][1]
         position = start
-        for segment in segments:
+        for segment in self._segments(journal_id):
             if segment < position.segment:
                 continue
             if segment > position.segment:

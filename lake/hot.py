@@ -34,11 +34,12 @@ from lake.rows import Exchange, Row, content_rows
 from lake.sources import JournalReader
 from lake.spans import Span, SpanGoneError, read_spans, span_of
 
-READ_BYTES: Final = 2 * 1024 * 1024
+READ_BYTES: Final = 1024 * 1024
 """What one step reads of all journals together: who asks waits for no more than a step."""
-PAGE_ROWS: Final = 5_000
-PAGE_BYTES: Final = 16 * 1024 * 1024
-"""What one answer holds; older rows are left out of it, and it says so."""
+PAGE_BYTES: Final = 2 * 1024 * 1024
+"""What one answer holds, which takes no longer than a step."""
+MOST_CHANGES: Final = 10_000
+"""Who begins anew is given no more than the newest changes, and told so."""
 
 News = list[tuple[Span, Frame]]
 """Frames of one exchange that one step read."""
@@ -98,18 +99,28 @@ class HotIndex:
         return count
 
     def page(self, epoch: str, since: int) -> HotPage:
-        """Return the rows that changed after `since`, or the newest if the epoch is another."""
-        now = f"{self._epoch}.{self._removals}"
+        """Return rows that changed after `since`, or the newest if the epoch is another."""
+        now, is_whole = f"{self._epoch}.{self._removals}", True
+        if epoch != now:
+            since = max(0, self._changed - MOST_CHANGES)
+            is_whole = not self._store.has_older(since)
         rows: list[Row] = []
-        size, is_whole = 0, True
-        for stored in self._store.changes(since if epoch == now else 0):
+        size = 0
+        for stored in self._store.changes(since):
             size += len(stored.row) + len(stored.text)
-            if len(rows) == PAGE_ROWS or (rows and size > PAGE_BYTES):
-                is_whole = False
+            if rows and size > PAGE_BYTES:
                 break
-            row = _decode(stored.row)
-            rows.append(row_at(row, stored.progress, stored.text))
-        return HotPage(epoch=now, changed=self._changed, is_whole=is_whole, rows=rows)
+            rows.append(row_at(_decode(stored.row), stored.progress, stored.text))
+            since = stored.changed
+        else:
+            since = self._changed
+        return HotPage(
+            epoch=now,
+            changed=since,
+            has_more=since < self._changed,
+            is_whole=is_whole,
+            rows=rows,
+        )
 
     def exchange(self, exchange_id: str) -> HotExchange | None:
         """Return one exchange; None if it is not here: unknown, or in the tables by now."""
@@ -216,14 +227,14 @@ class HotIndex:
         """Add further frames to an exchange."""
         pieces = _pieces(news)
         self._changed += 1
-        self._store.add_spans(exchange_id, _merged(news))
         progress = progressed(progress, pieces)
         if progress.text_kind == "parts":
             progress = self._gather(exchange_id, pieces, progress)
         self._store.go_on(exchange_id, self._changed, progress)
         is_closed = pieces.closing is not None
         if is_closed or pieces.redecided:
-            self._remake(exchange_id, progress, is_running=not is_closed)
+            self._remake(exchange_id, news, progress, is_running=not is_closed)
+        self._store.add_spans(exchange_id, _merged(news))
         if is_closed:
             self._store.end(exchange_id, news[-1][0])
 
@@ -241,18 +252,24 @@ class HotIndex:
             self._store.add_text(exchange_id, self._changed, part[:room])
         return progress._replace(text_chars=progress.text_chars + len(part[:room]))
 
-    def _remake(self, exchange_id: str, progress: Progress, *, is_running: bool) -> None:
-        """Make the row again, without reading the chunks where the text was gathered."""
-        is_gathered = progress.text_kind != "whole"
-        spans = self._store.spans(exchange_id, heads_only=is_gathered or is_running)
+    def _remake(
+        self, exchange_id: str, news: News, progress: Progress, *, is_running: bool
+    ) -> None:
+        """Make the row again, without the chunks where the text was gathered."""
+        is_gathered = is_running or progress.text_kind != "whole"
+        spans = self._store.spans(exchange_id, heads_only=is_gathered)
         try:
-            exchange = exchange_so_far(self._read(exchange_id, spans))
+            earlier = read_spans(self._reader, spans, exchange_id)
+            pieces = _pieces([*dict(earlier).items(), *news])
         except SpanGoneError:  # the tables have it, which a next step learns
             return
+        if is_gathered:
+            pieces.chunks.clear()
+        exchange = exchange_so_far(pieces)
         if exchange is None:
             return
         row = row_so_far(exchange, (), self._texts, is_running=is_running)
-        if is_gathered or is_running:
+        if is_gathered:
             text = "" if is_running else self._store.text(exchange_id)
             row["response_text"] = row_at(row, progress, text)["response_text"]
         self._store.set_row(exchange_id, _encode(listed(row)))

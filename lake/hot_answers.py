@@ -6,14 +6,16 @@ from lake.rows import Row
 
 
 class HotPage(msgspec.Struct, frozen=True, kw_only=True):
-    """The rows that changed since the page before, or all if that was of another epoch."""
+    """The rows that changed since the page before, or the first if that was of another epoch."""
 
     epoch: str
     """Another one as soon as any row was removed: what was read under the old one is void."""
     changed: int
     """Where the next page begins."""
+    has_more: bool
+    """Whether the next page has something already."""
     is_whole: bool
-    """False when older rows were left out."""
+    """False when a first page left older rows out."""
     rows: list[Row]
 
 

@@ -4,6 +4,7 @@ Safe to use from several threads. A recorder that does not answer is left out, a
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,13 +16,17 @@ import pyarrow as pa
 
 from lake.bodies import Composition
 from lake.hot_answers import HotExchange, HotPage
-from lake.hot_rows import UNLISTED
+from lake.hot_rows import RUNNING, UNLISTED
 from lake.rows import Row
 
 LET_ALONE_S: Final = 1.0
 """How long a recorder that did not answer is not asked again: each try costs its whole bound."""
+KEPT_S: Final = 30.0
+"""How long what it said last is shown of a recorder that does not answer, which is named."""
 MOST_ROWS: Final = 10_000
-"""Rows kept of one recorder, the newest: as memory of a console."""
+"""Running and closed rows kept of one recorder, the newest: the memory of a console is bounded."""
+MOST_PAGES: Final = 100
+"""Asked for at one time; what is left comes with the next read."""
 
 
 logger = logging.getLogger(__name__)
@@ -58,33 +63,57 @@ class _Known:
     """What is known of one recorder."""
 
     source: HotSource
+    schema: pa.Schema
     lock: Lock = field(default_factory=Lock)
     epoch: str = ""
     changed: int = 0
     is_whole: bool = True
-    rows: dict[object, Row] = field(default_factory=dict)
-    table: pa.Table | None = None
+    running: dict[object, Row] = field(default_factory=dict)
+    """Those that change with each chunk."""
+    closed: deque[pa.Table] = field(default_factory=deque)
+    """Those that never change again, by the page that brought them."""
+    closed_count: int = 0
     failed_s: float | None = None
+    """When it last failed to answer; None if it answered since."""
+    asked_s: float = 0.0
+    """When it last answered."""
 
     def forget(self) -> None:
         """Begin anew with the next page."""
         self.epoch, self.changed, self.is_whole = "", 0, True
-        self.rows, self.table = {}, None
+        self.running, self.closed, self.closed_count = {}, deque(), 0
 
     def take(self, page: HotPage) -> None:
-        """Take in a page; one that begins anew replaces all."""
-        if page.epoch != self.epoch or not page.is_whole:
+        """Take in a page; one of another epoch replaces all."""
+        if page.epoch != self.epoch:
             self.forget()
             self.is_whole = page.is_whole
         self.epoch, self.changed = page.epoch, page.changed
-        for row in reversed(page.rows):  # the oldest first, so that the newest end up last
-            self.rows.pop(row["exchange_id"], None)
-            self.rows[row["exchange_id"]] = row
-        for exchange_id in list(self.rows)[:-MOST_ROWS]:
-            del self.rows[exchange_id]
+        ended: list[Row] = []
+        for row in page.rows:
+            exchange_id = row["exchange_id"]
+            self.running.pop(exchange_id, None)
+            if row["ending"] == RUNNING:
+                self.running[exchange_id] = row
+            else:
+                ended.append(row)
+        if ended:
+            self.closed.append(_table(ended, self.schema))
+            self.closed_count += len(ended)
+        self._bound()
+
+    def table(self) -> pa.Table:
+        """Return all rows."""
+        return pa.concat_tables([*self.closed, _table(self.running.values(), self.schema)])
+
+    def _bound(self) -> None:
+        """Forget the oldest of too many."""
+        while self.closed and self.closed_count > MOST_ROWS:
+            self.closed_count -= self.closed.popleft().num_rows
             self.is_whole = False
-        if page.rows:
-            self.table = None
+        for exchange_id in list(self.running)[:-MOST_ROWS]:
+            del self.running[exchange_id]
+            self.is_whole = False
 
 
 class HotReader:
@@ -100,18 +129,18 @@ class HotReader:
             exchanges: Schema of the table `exchanges`.
             now_s: A clock that only goes forward.
         """
-        self._known = [_Known(source) for source in sources]
         self._schema = pa.schema(
             [column.with_nullable(True) for column in exchanges if column.name not in UNLISTED]
         )
         self._whole_schema = exchanges
+        self._known = [_Known(source, self._schema) for source in sources]
         self._now_s = now_s
         self._pool = ThreadPoolExecutor(max(1, len(sources)), "hot")
 
     def read(self) -> pa.Table:
         """Return all hot rows; what has left the recorders by then is in the tables."""
         tables = self._pool.map(self._refresh, self._known)
-        return pa.concat_tables([self._schema.empty_table(), *filter(None, tables)])
+        return pa.concat_tables([self._schema.empty_table(), *tables])
 
     @property
     def incomplete(self) -> tuple[str, ...]:
@@ -135,23 +164,28 @@ class HotReader:
         """End the threads."""
         self._pool.shutdown()
 
-    def _refresh(self, known: _Known) -> pa.Table | None:
+    def _refresh(self, known: _Known) -> pa.Table:
         with known.lock:
-            if self._is_let_alone(known):
-                return None
-            try:
-                known.take(known.source.page(known.epoch, known.changed))
-                if known.table is None:
-                    known.table = _table(known.rows.values(), self._schema)
-            except (UnreachableError, pa.ArrowException) as e:
-                logger.warning(
-                    "recorder_unreachable name=%s error=%s", known.source.name, type(e).__name__
-                )
+            if not self._is_let_alone(known):
+                self._ask_news(known)
+            if known.failed_s is not None and self._now_s() - known.asked_s > KEPT_S:
                 known.forget()
-                known.failed_s = self._now_s()
-                return None
-            known.failed_s = None
-            return known.table
+            return known.table()
+
+    def _ask_news(self, known: _Known) -> None:
+        try:
+            for _ in range(MOST_PAGES):
+                page = known.source.page(known.epoch, known.changed)
+                known.take(page)
+                if not page.has_more:
+                    break
+        except (UnreachableError, pa.ArrowException) as e:
+            logger.warning(
+                "recorder_unreachable name=%s error=%s", known.source.name, type(e).__name__
+            )
+            known.failed_s = self._now_s()
+        else:
+            known.failed_s, known.asked_s = None, self._now_s()
 
     def _ask(self, known: _Known, exchange_id: str) -> HotExchange | None:
         if self._is_let_alone(known):

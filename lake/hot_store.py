@@ -226,12 +226,17 @@ class HotStore:
 
     # --- lists ----------------------------------------------------------------------------------
 
+    def has_older(self, since: int) -> bool:
+        """Return whether there is a row that did not change after `since`."""
+        found = self._db.execute("SELECT 1 FROM exchanges WHERE changed <= ? LIMIT 1", (since,))
+        return found.fetchone() is not None
+
     def changes(self, since: int) -> Iterator[Stored]:
-        """Yield the rows that changed after `since`, the newest first."""
+        """Yield the rows that changed after `since`, the oldest change first."""
         rows = self._db.execute(
             f"SELECT exchange_id, changed, row, {_PROGRESS} "  # noqa: S608 - our columns
             "FROM exchanges JOIN rows USING (exchange_id) "
-            "WHERE changed > ? ORDER BY changed DESC",
+            "WHERE changed > ? ORDER BY changed",
             (since,),
         )
         for exchange_id, changed, row, *values in rows:

@@ -52,6 +52,8 @@ REQUEST_BYTES = ANSWER_BYTES = 4_096
 CHUNKS = 8
 OWNER = Owner("https://id", "ada")
 TOKEN = "bench"
+POLL_S = 0.05
+"""How often who waits looks: part of what is measured."""
 
 
 def exchange(name: str, session: str, chance: random.Random) -> list[Record]:
@@ -191,7 +193,7 @@ def measure_freshness(folder: Path, per_s: int, seconds: float) -> dict[str, Any
             for row in page.rows:
                 state = "running" if row["ending"] == "running" else "closed"
                 seen.setdefault((str(row["exchange_id"]), state), now)
-            time.sleep(0.02)
+            time.sleep(POLL_S)
 
     with recording(settings):
         polling = threading.Thread(target=poll)
@@ -244,8 +246,8 @@ class _Probes:
         while not stop.is_set():
             with self._lock:
                 wanted = self._wanted
+            time.sleep(POLL_S)
             if wanted is None:
-                time.sleep(0.01)
                 continue
             began = time.perf_counter()
             found = self._reader.exchanges(OWNER, wanted[0])

@@ -39,8 +39,13 @@ class Recorder:
         if self.is_away:
             raise UnreachableError(self.name)
         news = self.rows[since if epoch == self.epoch else 0 :]
-        rows = [listed(row) for row in reversed(news)]
-        page = HotPage(epoch=self.epoch, changed=len(self.rows), is_whole=True, rows=rows)
+        page = HotPage(
+            epoch=self.epoch,
+            changed=len(self.rows) - max(0, len(news) - 2),
+            has_more=len(news) > 2,
+            is_whole=True,
+            rows=[listed(row) for row in news[:2]],
+        )
         return msgspec.json.decode(msgspec.json.encode(page), type=HotPage)
 
     def exchange(self, exchange_id: str) -> HotExchange | None:
@@ -158,12 +163,24 @@ def test_a_recorder_that_is_away_is_named_and_not_asked_again_at_once(
     assert not subject.incomplete
 
 
+def test_what_a_recorder_said_last_is_kept_for_a_while(lake: Lake, clock: Clock) -> None:
+    recorder = Recorder("here", row("x3", 300, ending="running"))
+    subject = reader(lake, clock, recorder)
+    before = listing(subject)
+    recorder.is_away, clock.now_s = True, 20.0
+    assert listing(subject) == before
+    assert subject.incomplete == ("here",)
+    clock.now_s = 40.0
+    assert listing(subject) == before[:2]
+    assert subject.incomplete == ("here",)
+
+
 def test_a_recorder_that_has_too_much_is_named(
     lake: Lake, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hot_read, "MOST_ROWS", 2)
     subject = reader(lake, clock, Recorder("here", *(row(f"y{n}", 300 + n) for n in range(3))))
-    assert [name for name, _ in listing(subject)] == ["x1", "x2", "y1", "y2"]
+    assert [name for name, _ in listing(subject)] == ["x1", "x2", "y2"]
     assert subject.incomplete == ("here",)
 
 

@@ -248,10 +248,15 @@ def test_pages_give_what_changed_and_say_what_they_leave_out(
     host.index.step()
     after = host.index.page(first.epoch, first.changed)
     assert [row["exchange_id"] for row in after.rows] == ["b"]
-    monkeypatch.setattr(hot, "PAGE_ROWS", 2)
-    short = host.index.page("another", first.changed)
-    assert [row["exchange_id"] for row in short.rows] == ["b", "c"]
-    assert not short.is_whole
+    monkeypatch.setattr(hot, "PAGE_BYTES", 1)
+    small = host.index.page("another", 0)
+    assert [row["exchange_id"] for row in small.rows] == ["a"]
+    assert (small.has_more, small.is_whole) == (True, True)
+    last = host.index.page(small.epoch, host.index.page(small.epoch, small.changed).changed)
+    assert ([row["exchange_id"] for row in last.rows], last.has_more) == (["b"], False)
+    monkeypatch.setattr(hot, "MOST_CHANGES", 1)
+    newest = host.index.page("another", 0)
+    assert ([row["exchange_id"] for row in newest.rows], newest.is_whole) == (["b"], False)
 
 
 def test_texts_are_bounded_and_steps_do_not_grow_with_the_stream(host: Host) -> None:
