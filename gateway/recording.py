@@ -1,6 +1,7 @@
 """The recorder's process: hands the lake this host's journals, a journal of its own and texts."""
 
 import fcntl
+import gc
 import os
 import signal
 import socket
@@ -19,6 +20,9 @@ from lake.hot import HotIndex
 from lake.recorder import Recorder, RecorderSettings
 from lake.signing import Signer
 
+YOUNG_OBJECTS = 200_000
+"""How many new objects pass before cycles are looked for among them."""
+
 
 class _MessageTexts:
     """Finds the readable text in recorded bodies."""
@@ -36,6 +40,15 @@ class _MessageTexts:
         if not content_type.startswith("text/event-stream"):
             return None
         return read_stream_part(part, is_first=is_first)
+
+
+def spare_the_collector() -> None:
+    """Look for cycles seldom: a batch is a million objects without one, looked at again and again.
+
+    The recorder looks once after each commit; the rest is for what happens between.
+    """
+    gc.freeze()  # what is there now lives as long as the process
+    gc.set_threshold(YOUNG_OBJECTS, 50, 1000)
 
 
 @contextmanager
@@ -88,6 +101,7 @@ def record_for_ever(
             file = settings.folder / "hot" / "index.db"
             return HotIndex(file, JournalFolder(root), _MessageTexts(), recorder.committed)
 
+        spare_the_collector()
         with hot_api.serving(open_index, listener, token, lambda: recorder.state):
             ready()
             recorder.run(stop, now_ns)

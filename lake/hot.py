@@ -167,9 +167,8 @@ class HotIndex:
     def _read_journal(
         self, journal: str, limit: int
     ) -> tuple[Sequence[tuple[Position, Position, Frame]], Position]:
-        start = self._positions.get(journal)
-        if start is None:
-            start = self._cursors.get(journal, NOTHING).open
+        committed = self._cursors.get(journal, NOTHING).open  # all before it is in the tables
+        start = max(self._positions.get(journal, committed), committed)
         try:
             return self._reader.read(journal, start, limit)
         except CorruptFrame:

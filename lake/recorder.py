@@ -5,6 +5,7 @@ dropped, the cursors are read again and the rest is rebuilt from the journals; a
 its cursor says it has. One recorder per set of journals; several may share the tables.
 """
 
+import gc
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from lake.intake import COMMIT_ORDER, LAST_TABLE, Intake
 from lake.rows import Row, Texts
 from lake.sources import JournalReader, Writer
 
+MANY_ROWS = 1_000
+"""A batch after which cycles are looked for, since the process seldom does by itself."""
 NO_LINKS: Mapping[str, str] = MappingProxyType({})
 
 logger = logging.getLogger(__name__)
@@ -217,7 +220,11 @@ class Recorder:
         self._batch_since_ns, self._is_tidy = None, False
         self.state = RecorderState(last_commit_ns=now_ns)
         logger.info("batch_committed rows=%d bytes=%d", batch.row_count, batch.byte_count)
-        return batch.row_count
+        count = batch.row_count
+        del batch
+        if count >= MANY_ROWS:
+            gc.collect()  # cheap now; beside a batch it would cost as much as the rows do
+        return count
 
     def _commit_table(
         self, name: str, rows: list[Row], cursors: Cursors, links: Mapping[str, str] = NO_LINKS

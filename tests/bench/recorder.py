@@ -37,10 +37,13 @@ from gateway import app  # noqa: E402
 from gateway.config import Settings  # noqa: E402
 from gateway.console.recorders import RecorderClient  # noqa: E402
 from gateway.domain import Outcome  # noqa: E402
+from gateway.hot_api import STEP_S  # noqa: E402
 from gateway.journal import Journal  # noqa: E402
 from gateway.journal_folder import JournalFolder  # noqa: E402
+from gateway.recording import spare_the_collector  # noqa: E402
 from gateway.records import Decided, Record  # noqa: E402
 from lake.catalog import open_lake  # noqa: E402
+from lake.cursors import Cursors  # noqa: E402
 from lake.hot import HotIndex  # noqa: E402
 from lake.hot_read import HotReader  # noqa: E402
 from lake.read import LakeReader, Owner  # noqa: E402
@@ -102,8 +105,29 @@ def prepare(folder: Path, count: int) -> None:
 def measure_throughput(folder: Path, count: int, profile: Path | None) -> dict[str, float]:
     """Return how fast journals become rows, and how large these are."""
     prepare(folder / "journal", count)
+    shutil.copytree(folder, folder.with_name("beside"))
     journal_bytes = sum(p.stat().st_size for p in (folder / "journal").rglob("*.segment"))
-    hot = _drained(lambda: _follow(folder), None)
+    hot = _drained(lambda: _follow(folder, dict), None)
+    spare_the_collector()
+    cold = _record(folder, count, profile, is_followed=False)
+    beside = _record(folder.with_name("beside"), count, None, is_followed=True)
+    stored = sum(p.stat().st_size for p in (folder / "warehouse").rglob("*.parquet"))
+    return {
+        "exchanges": count,
+        "exchanges_per_s": count / cold[0],
+        "exchanges_per_s_with_hot_index_beside": count / beside[0],
+        "recorder_cpu_ms": cold[1] * 1000 / count,
+        "hot_index_cpu_ms": hot[1] * 1000 / count,
+        "hot_index_exchanges_per_s": count / hot[0],
+        "journal_bytes": journal_bytes / count,
+        "table_bytes": stored / count,
+    }
+
+
+def _record(
+    folder: Path, count: int, profile: Path | None, *, is_followed: bool
+) -> tuple[float, float]:
+    """Record all of the journals; returns wall and CPU seconds."""
     lake = open_lake(f"sqlite:///{folder}/catalog.db", folder / "warehouse")
     own = Journal(folder / "journal", "recorder", time.time_ns)
     own.open()
@@ -117,25 +141,26 @@ def measure_throughput(folder: Path, count: int, profile: Path | None) -> dict[s
             pass
         recorder.step(time.time_ns(), flush=True)
 
-    cold = _drained(record, profile)
-    rows = sum(1 for _ in lake.load("exchanges").scan(selected_fields=("sequence",)).to_arrow()[0])
+    stop = threading.Event()
+    following = threading.Thread(target=_follow, args=(folder, recorder.committed, stop))
+    if is_followed:
+        following.start()
+    took = _drained(record, profile)
+    if is_followed:
+        stop.set()
+        following.join()
+    rows = lake.load("exchanges").scan(selected_fields=("sequence",)).to_arrow().num_rows
     assert rows == count, f"{rows} of {count} exchanges"
-    stored = sum(p.stat().st_size for p in (folder / "warehouse").rglob("*.parquet"))
     lake.close()
-    return {
-        "exchanges": count,
-        "exchanges_per_s": count / cold[0],
-        "recorder_cpu_ms": cold[1] * 1000 / count,
-        "hot_index_cpu_ms": hot[1] * 1000 / count,
-        "hot_index_exchanges_per_s": count / hot[0],
-        "journal_bytes": journal_bytes / count,
-        "table_bytes": stored / count,
-    }
+    own.close()
+    return took
 
 
-def _follow(folder: Path) -> None:
-    index = HotIndex(folder / "hot.db", JournalFolder(folder / "journal"), Texts(), dict)
-    while index.step():
+def _follow(
+    folder: Path, committed: Callable[[], Cursors], stop: threading.Event | None = None
+) -> None:
+    index = HotIndex(folder / "hot.db", JournalFolder(folder / "journal"), Texts(), committed)
+    while index.step() or (stop is not None and not stop.wait(STEP_S)):
         pass
     index.close()
 
