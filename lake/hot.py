@@ -14,9 +14,10 @@ from uuid import uuid4
 
 import msgspec
 
-from gateway.records import Chunk, CorruptFrame, Event, Frame, Position
+from gateway.records import CorruptFrame, Event, Frame, Position
 from lake.cursors import NOTHING, Cursors
 from lake.hot_answers import HotExchange, HotPage, HotState
+from lake.hot_news import News, Removed, merged_spans, pieces_of
 from lake.hot_rows import (
     TEXT_CHARS,
     PartTexts,
@@ -40,9 +41,6 @@ PAGE_BYTES: Final = 2 * 1024 * 1024
 """What one answer holds, which takes no longer than a step."""
 MOST_CHANGES: Final = 10_000
 """Who begins anew is given no more than the newest changes, and told so."""
-
-News = list[tuple[Span, Frame]]
-"""Frames of one exchange that one step read."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, object]).decode
@@ -78,7 +76,7 @@ class HotIndex:
         self._positions = self._store.positions()
         self._changed = self._store.last_change()
         self._epoch = uuid4().hex
-        self._removals = 0
+        self._removed = Removed(self._changed)
         self._corrupt: set[str] = set()
 
     def close(self) -> None:
@@ -100,10 +98,11 @@ class HotIndex:
 
     def page(self, epoch: str, since: int) -> HotPage:
         """Return rows that changed after `since`, or the newest if the epoch is another."""
-        now, is_whole = f"{self._epoch}.{self._removals}", True
-        if epoch != now:
+        is_first, is_whole = epoch != self._epoch or since < self._removed.known_since, True
+        if is_first:
             since = max(0, self._changed - MOST_CHANGES)
             is_whole = not self._store.has_older(since)
+        begun = self._changed if is_first else since
         rows: list[Row] = []
         size = 0
         for stored in self._store.changes(since):
@@ -115,11 +114,13 @@ class HotIndex:
         else:
             since = self._changed
         return HotPage(
-            epoch=now,
+            epoch=self._epoch,
+            is_first=is_first,
             changed=since,
             has_more=since < self._changed,
             is_whole=is_whole,
             rows=rows,
+            removed=self._removed.between(begun, since),
         )
 
     def exchange(self, exchange_id: str) -> HotExchange | None:
@@ -133,9 +134,8 @@ class HotIndex:
             return None
         contents = content_rows(exchange)
         row = row_so_far(exchange, contents, self._texts, is_running=pieces.closing is None)
-        return HotExchange(
-            row=row, pieces={str(each["piece_id"]): _bytes(each["data"]) for each in contents}
-        )
+        pieces_by_id = {each["piece_id"]: each["data"] for each in contents}
+        return HotExchange(row=row, pieces=msgspec.convert(pieces_by_id, dict[str, bytes]))
 
     def state(self) -> HotState:
         """Return what the index holds."""
@@ -187,9 +187,10 @@ class HotIndex:
             self._take(exchange_id, its)
 
     def _take(self, exchange_id: str, news: News) -> None:
-        pieces = _pieces(news)
+        pieces = pieces_of(news)
         if pieces.closing is not None and self._is_committed(news[-1][0]):
-            self._note_removed(self._store.remove(exchange_id))
+            if self._store.remove(exchange_id):
+                self._note_removed([exchange_id])
             return
         progress = self._store.progress(exchange_id)
         if pieces.opening is not None and progress is None:
@@ -205,7 +206,7 @@ class HotIndex:
         waiting = self._store.take_waiting(exchange_id)
         if waiting is not None:
             news = [*news, *read_spans(self._reader, [waiting], exchange_id)]
-        pieces = _pieces(news)
+        pieces = pieces_of(news)
         exchange = exchange_so_far(pieces)
         if exchange is None:
             return
@@ -216,7 +217,7 @@ class HotIndex:
         shown = row | {"response_text": None} if is_running else row
         progress = progress_of(exchange, text)
         self._store.add(exchange_id, self._changed, news[0][0], _encode(listed(shown)), progress)
-        self._store.add_spans(exchange_id, _merged(news))
+        self._store.add_spans(exchange_id, merged_spans(news))
         if text:
             self._store.add_text(exchange_id, self._changed, text[:TEXT_CHARS])
         if not is_running:
@@ -224,7 +225,7 @@ class HotIndex:
 
     def _go_on(self, exchange_id: str, news: News, progress: Progress) -> None:
         """Add further frames to an exchange."""
-        pieces = _pieces(news)
+        pieces = pieces_of(news)
         self._changed += 1
         progress = progressed(progress, pieces)
         if progress.text_kind == "parts":
@@ -233,7 +234,7 @@ class HotIndex:
         is_closed = pieces.closing is not None
         if is_closed or pieces.redecided:
             self._remake(exchange_id, news, progress, is_running=not is_closed)
-        self._store.add_spans(exchange_id, _merged(news))
+        self._store.add_spans(exchange_id, merged_spans(news))
         if is_closed:
             self._store.end(exchange_id, news[-1][0])
 
@@ -259,7 +260,7 @@ class HotIndex:
         spans = self._store.spans(exchange_id, heads_only=is_gathered)
         try:
             earlier = read_spans(self._reader, spans, exchange_id)
-            pieces = _pieces([*dict(earlier).items(), *news])
+            pieces = pieces_of([*dict(earlier).items(), *news])
         except SpanGoneError:  # the tables have it, which a next step learns
             return
         if is_gathered:
@@ -282,33 +283,12 @@ class HotIndex:
     def _read(self, exchange_id: str, spans: Sequence[Span]) -> Pieces:
         """Read the frames of an exchange again; spans of chunks may hold others of it too."""
         found = dict(read_spans(self._reader, spans, exchange_id))
-        return _pieces(list(found.items()))
+        return pieces_of(list(found.items()))
 
     def _is_committed(self, closed: Span) -> bool:
         return closed.start < self._cursors.get(closed.journal, NOTHING).closed
 
-    def _note_removed(self, count: int) -> None:
-        self._removals += count > 0
-
-
-def _bytes(data: object) -> bytes:
-    return data if isinstance(data, bytes) else b""
-
-
-def _pieces(news: News) -> Pieces:
-    pieces = Pieces()
-    for span, frame in news:
-        pieces.add(span.journal, frame)
-    return pieces
-
-
-def _merged(news: News) -> list[tuple[Span, bool]]:
-    """Return one span per run of chunks in a segment, one per other frame, which is a head."""
-    merged: list[tuple[Span, bool]] = []
-    for span, frame in news:
-        is_head = not isinstance(frame.record, Chunk)
-        if merged and not is_head and not merged[-1][1] and merged[-1][0].segment == span.segment:
-            merged[-1] = (merged[-1][0]._replace(end=span.end), False)
-        else:
-            merged.append((span, is_head))
-    return merged
+    def _note_removed(self, exchange_ids: Sequence[str]) -> None:
+        if exchange_ids:
+            self._changed += 1
+            self._removed.add(self._changed, exchange_ids)

@@ -9,7 +9,9 @@ class HotPage(msgspec.Struct, frozen=True, kw_only=True):
     """The rows that changed since the page before, or the first if that was of another epoch."""
 
     epoch: str
-    """Another one as soon as any row was removed: what was read under the old one is void."""
+    """Another one once the index was rebuilt: what was read under the old one is void."""
+    is_first: bool
+    """Whether it begins anew: it replaces all that was read before."""
     changed: int
     """Where the next page begins."""
     has_more: bool
@@ -17,6 +19,8 @@ class HotPage(msgspec.Struct, frozen=True, kw_only=True):
     is_whole: bool
     """False when a first page left older rows out."""
     rows: list[Row]
+    removed: list[str]
+    """Ids of exchanges that the tables have by now."""
 
 
 class HotExchange(msgspec.Struct, frozen=True, kw_only=True):

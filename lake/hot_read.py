@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lake.bodies import Composition
 from lake.hot_answers import HotExchange, HotPage
@@ -84,11 +85,12 @@ class _Known:
         self.running, self.closed, self.closed_count = {}, deque(), 0
 
     def take(self, page: HotPage) -> None:
-        """Take in a page; one of another epoch replaces all."""
-        if page.epoch != self.epoch:
+        """Take in a page."""
+        if page.is_first:
             self.forget()
             self.is_whole = page.is_whole
         self.epoch, self.changed = page.epoch, page.changed
+        self._remove(page.removed)
         ended: list[Row] = []
         for row in page.rows:
             exchange_id = row["exchange_id"]
@@ -105,6 +107,19 @@ class _Known:
     def table(self) -> pa.Table:
         """Return all rows."""
         return pa.concat_tables([*self.closed, _table(self.running.values(), self.schema)])
+
+    def _remove(self, exchange_ids: Sequence[str]) -> None:
+        if not exchange_ids:
+            return
+        for exchange_id in exchange_ids:
+            self.running.pop(exchange_id, None)
+        gone = pa.array(exchange_ids, pa.string())
+        kept = (
+            table.filter(pc.invert(pc.is_in(table["exchange_id"], value_set=gone)))
+            for table in self.closed
+        )
+        self.closed = deque(table for table in kept if table.num_rows)
+        self.closed_count = sum(table.num_rows for table in self.closed)
 
     def _bound(self) -> None:
         """Forget the oldest of too many."""

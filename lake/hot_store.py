@@ -109,26 +109,27 @@ class HotStore:
         """Say where to go on."""
         self._db.execute("INSERT OR REPLACE INTO journals VALUES (?, ?, ?)", (journal, *position))
 
-    def remove_committed(self, cursors: Cursors) -> int:
-        """Remove what the tables have: by its closing's place, or by its opening's."""
-        gone = 0
+    def remove_committed(self, cursors: Cursors) -> list[str]:
+        """Remove what the tables have, by its closing's place or its opening's; returns which."""
+        gone: list[str] = []
         for journal, cursor in cursors.items():
             for prefix, before in (("closing_", cursor.closed), ("", cursor.open)):
-                gone += self._db.execute(
+                deleted = self._db.execute(
                     f"DELETE FROM exchanges WHERE {prefix}journal = ? "  # noqa: S608 - our columns
-                    f"AND ({prefix}segment, {prefix}begin) < (?, ?)",
+                    f"AND ({prefix}segment, {prefix}begin) < (?, ?) RETURNING exchange_id",
                     (journal, *before),
-                ).rowcount
+                )
+                gone += [exchange_id for (exchange_id,) in deleted]
             self._db.execute(
                 "DELETE FROM waiting WHERE journal = ? AND (segment, begin) < (?, ?)",
                 (journal, *cursor.closed),
             )
         return gone
 
-    def remove(self, exchange_id: str) -> int:
-        """Remove an exchange; returns how many there were."""
+    def remove(self, exchange_id: str) -> bool:
+        """Remove an exchange; returns whether it was here."""
         command = "DELETE FROM exchanges WHERE exchange_id = ?"
-        return self._db.execute(command, (exchange_id,)).rowcount
+        return bool(self._db.execute(command, (exchange_id,)).rowcount)
 
     def last_change(self) -> int:
         """Return the number of the newest change."""

@@ -31,6 +31,7 @@ class Recorder:
     def __init__(self, name: str, *rows: Row) -> None:
         self.name, self.epoch, self.is_away = name, "1", False
         self.rows = list(rows)
+        self.removed: list[str] = []
         self.whole: dict[str, HotExchange] = {}
         self.asked: list[tuple[str, int]] = []
 
@@ -45,6 +46,8 @@ class Recorder:
             has_more=len(news) > 2,
             is_whole=True,
             rows=[listed(row) for row in news[:2]],
+            removed=self.removed if since else [],
+            is_first=epoch != self.epoch,
         )
         return msgspec.json.decode(msgspec.json.encode(page), type=HotPage)
 
@@ -143,8 +146,17 @@ def test_what_is_committed_between_two_reads_is_there_once(lake: Lake, clock: Cl
     before = listing(subject)
     append(lake, "exchanges", [row("x3", 300)])
     assert listing(subject) == before
-    recorder.epoch, recorder.rows = "2", []
+    recorder.removed = ["x3", "x9"]
     assert listing(subject) == before
+
+
+def test_what_left_a_recorder_is_shown_no_more(lake: Lake, clock: Clock) -> None:
+    rows = [row("x3", 300), row("x4", 400, ending="running"), row("x5", 500)]
+    recorder = Recorder("here", *rows)
+    subject = reader(lake, clock, recorder)
+    assert [name for name, _ in listing(subject)] == ["x1", "x2", "x3", "x4", "x5"]
+    recorder.removed = ["x3", "x4"]
+    assert [name for name, _ in listing(subject)] == ["x1", "x2", "x5"]
 
 
 def test_a_recorder_that_is_away_is_named_and_not_asked_again_at_once(

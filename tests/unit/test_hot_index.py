@@ -22,7 +22,7 @@ from gateway.domain import Ending
 from gateway.journal import Journal
 from gateway.journal_folder import JournalFolder
 from gateway.records import Event, Position, Record
-from lake import hot
+from lake import hot, hot_news
 from lake.cursors import Cursor, Cursors
 from lake.exchange_rows import exchange_row
 from lake.hot import HotIndex
@@ -158,11 +158,32 @@ def test_bodies_are_read_from_the_journal_across_segments_and_other_exchanges(ho
 def test_what_is_committed_leaves_and_its_frames_may_go(host: Host) -> None:
     host.write(*stream("a"), closing("a"))
     assert list(host.rows()) == ["a"]
-    epoch = host.index.page("", 0).epoch
+    before = host.index.page("", 0)
+    assert before.removed == []
     host.commit_all()
     assert host.rows() == {}
-    assert host.index.page("", 0).epoch != epoch
+    after = host.index.page(before.epoch, before.changed)
+    assert (after.removed, after.rows, after.is_first) == (["a"], [], False)
+    assert host.index.page(after.epoch, after.changed).removed == []
     assert host.index.exchange("a") is None
+
+
+def test_who_was_away_while_too_much_left_begins_anew(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hot_news, "MOST_REMOVED", 1)
+    host.write(*stream("a"), closing("a"), *stream("b"), closing("b"))
+    host.rows()
+    before = host.index.page("", 0)
+    host.write(*stream("c"))
+    host.index.step()
+    position = host.index._positions["proxy"]
+    host.commit_all()
+    host.committed = {"proxy": Cursor(position, Position(1, 0))}
+    host.rows()
+    after = host.index.page(before.epoch, before.changed)
+    assert ([row["exchange_id"] for row in after.rows], after.removed) == (["c"], [])
+    assert (before.is_first, after.is_first) == (True, True)
 
 
 def test_only_what_is_committed_leaves(host: Host) -> None:
