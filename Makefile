@@ -56,6 +56,9 @@ e2e: setup ## Real clients through the whole product (needs npm and curl)
 	tests/e2e/install
 	$(BIN)/pytest tests/e2e
 
+soak: setup ## A thousand kills under load; about half an hour
+	COUNTERSIGN_TEST_KILLS=1000 $(BIN)/pytest -s tests/integration/test_kills.py
+
 bench: setup ## Measure against a bare pass-through; writes build/bench.json
 	$(BIN)/python tests/bench/run.py
 

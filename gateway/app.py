@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from aiohttp import web
 
 from gateway import demo_setup
 from gateway.approvals import ApprovalStore, ApprovalWaits
-from gateway.bundles import Bundle, Relay
+from gateway.bundles import Relay, load_bundle
 from gateway.config import Settings, read_secret
 from gateway.conversations import Conversations
 from gateway.decisions import SUPPORTS
@@ -37,14 +37,16 @@ from gateway.exchange import format_time
 from gateway.gate import Gate
 from gateway.identity.jwks import KeySource
 from gateway.identity.oidc import Issuer, TokenIdentity
-from gateway.journal import open_journal
+from gateway.journal import Journal, open_journal
 from gateway.opa import OpaClient, Policy
 from gateway.proxy import ProxyServer
+from gateway.scans import Scans
 from gateway.state import open_state
 from gateway.strangers import Strangers
+from gateway.unrecorded import Unrecorded
 from gateway.upstream import Endpoint, Upstreams, make_session
 
-FLUSH_STRANGERS_S = 5.0
+FLUSH_COUNTS_S = 5.0
 OPA_START_S = 30.0
 """How long a process waits for OPA's first answer."""
 
@@ -80,13 +82,14 @@ class _LineFormatter(logging.Formatter):
         return f"{self._text}.{int(record.msecs):03}Z"
 
 
-def configure_logging() -> None:
-    """Log lines to standard error, one per event; what no line shows is not looked up."""
-    handler = logging.StreamHandler(sys.stderr)
+def configure_logging(log: Path | None = None) -> None:
+    """Log lines to a file or standard error, one per event; what no line shows is not looked up."""
+    handler = logging.FileHandler(log) if log else logging.StreamHandler(sys.stderr)
     handler.setFormatter(_LineFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # the documented way to spare the look-up of callers
+    logging.raiseExceptions = False  # a full disk must not turn each line into a trace
 
 
 # --- what several processes need ------------------------------------------------------------------
@@ -128,6 +131,16 @@ def _recorder_token(settings: Settings) -> str:
     if settings.recorder.token:
         return read_secret(settings.recorder.token)
     return recorder_token_file(settings).read_text()
+
+
+def _open_journal(settings: Settings, kind: str) -> AbstractAsyncContextManager[Journal]:
+    """Open a new journal, named after the kind of process, that keeps to the floor."""
+    return open_journal(
+        settings.journal_folder,
+        lambda: new_id(kind),
+        time.time_ns,
+        min_free_bytes=settings.min_free_bytes,
+    )
 
 
 @asynccontextmanager
@@ -231,12 +244,13 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
     """A proxy worker: listens only once a call would work."""
     engine = open_state(settings.state_url)
     async with (
-        open_journal(settings.journal_folder, lambda: new_id("proxy"), time.time_ns) as journal,
+        _open_journal(settings, "proxy") as journal,
         _policy(settings) as policy,
         _identity(settings) as identity,
         make_session(settings.proxy.answer_timeout_s) as session,
     ):
         strangers = Strangers(journal, time.time_ns, lambda: new_id("evt"))
+        unrecorded = Unrecorded(journal, time.time_ns, lambda: new_id("evt"))
         gate = Gate(
             identity=identity,
             policy=policy,
@@ -251,15 +265,17 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
                 session, _endpoints(settings), answer_timeout_s=settings.proxy.answer_timeout_s
             ),
             strangers=strangers,
+            unrecorded=unrecorded,
             now_ns=time.time_ns,
             new_id=new_exchange_id,
             version=VERSION,
             conversations=Conversations(secrets.token_bytes(32)),
+            scans=Scans(),
         )
         server = ProxyServer(gate, strangers, new_exchange_id)
         # aiohttp waits for running handlers twice as long as it is told before it cancels them.
         runner = web.ServerRunner(server, shutdown_timeout=settings.proxy.drain_s / 2)
-        async with _flushing(strangers):
+        async with _flushing(strangers.flush, unrecorded.flush):
             listener = listen(settings.proxy.host, settings.proxy.port, is_shared=True)
             gc.freeze()  # what is there now lives as long as the process
             gc.set_threshold(YOUNG_OBJECTS)
@@ -267,18 +283,19 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
 
 
 @asynccontextmanager
-async def _flushing(strangers: Strangers) -> AsyncIterator[None]:
-    """Flush the counts of unidentified callers every few seconds, and at the end."""
+async def _flushing(*counts: Callable[[], None]) -> AsyncIterator[None]:
+    """Turn what is counted into events every few seconds, and at the end."""
 
     def flush() -> None:
-        try:
-            strangers.flush()
-        except Failure:
-            _log.warning("strangers_not_recorded")
+        for each in counts:
+            try:
+                each()
+            except Failure:
+                _log.warning("counts_not_recorded")
 
     async def keep_flushing() -> None:
         while True:
-            await asyncio.sleep(FLUSH_STRANGERS_S)
+            await asyncio.sleep(FLUSH_COUNTS_S)
             flush()
 
     async with asyncio.TaskGroup() as tasks:
@@ -308,7 +325,7 @@ async def run_console(settings: Settings, ready: Callable[[], None]) -> None:
     )
     engine = open_state(settings.state_url)
     async with (
-        open_journal(settings.journal_folder, lambda: new_id("console"), time.time_ns) as journal,
+        _open_journal(settings, "console") as journal,
         _policy(settings) as policy,
         _identity(settings) as identity,
     ):
@@ -325,9 +342,14 @@ async def run_console(settings: Settings, ready: Callable[[], None]) -> None:
         await _serve(runner, listen(settings.console.host, settings.console.port), ready)
 
 
-async def run_relay(settings: Settings, bundle: Bundle, ready: Callable[[], None]) -> None:
+async def run_relay(settings: Settings, ready: Callable[[], None]) -> None:
     """The bundle relay."""
-    relay = Relay(settings.policy.opa.absolute(), settings.policy.source.absolute(), bundle)
+    relay = Relay(
+        settings.policy.opa.absolute(),
+        settings.policy.source.absolute(),
+        settings.bundle_file,
+        load_bundle(settings.bundle_file),
+    )
     runner = web.AppRunner(relay.build_app(), access_log=None, shutdown_timeout=1)
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(relay.watch())
@@ -357,7 +379,11 @@ def run_recorder(settings: Settings, ready: Callable[[], None]) -> None:
     """The recorder: tails this host's journals into the Iceberg tables."""
     from gateway.recording import record_for_ever
 
-    listener = listen(settings.recorder.host, settings.recorder.port)
     record_for_ever(
-        settings, ready, new_id, time.time_ns, listener=listener, token=_recorder_token(settings)
+        settings,
+        ready,
+        new_id,
+        time.time_ns,
+        listen=lambda: listen(settings.recorder.host, settings.recorder.port),
+        token=_recorder_token(settings),
     )

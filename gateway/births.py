@@ -8,7 +8,10 @@ import fcntl
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from gateway.records import Event
 
@@ -17,29 +20,48 @@ KIND = "journal.began"
 _LINE = re.compile(r"^(\d+) (\S+)$", re.MULTILINE)
 
 
-def register(root: Path, journal_id: str, at_ns: int) -> Event:
-    """Give a journal under `root` the next number, and return its first record.
+class Birth(NamedTuple):
+    """That a journal began."""
 
-    The host is named by its first journal.
+    host: str
+    """The first journal of its host."""
+    number: int
+    """Among that host's; from 1."""
+    journal_id: str
+
+
+@contextmanager
+def registered(root: Path, journal_id: str, at_ns: int) -> Iterator[Event]:
+    """Yield the first record of a new journal under `root`; its number is taken at the end.
 
     Raises:
         OSError: the file can't be written.
     """
     with os.fdopen(os.open(root / "births", os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        births = _LINE.findall(file.read())
-        number = int(births[-1][0]) + 1 if births else 1
+        births = _read(file.read())
+        number = births[-1].number + 1 if births else 1
+        detail = {
+            "host": births[0].journal_id if births else journal_id,
+            "number": number,
+            "previous": births[-1].journal_id if births else None,
+        }
+        yield Event(
+            event_id=f"{journal_id}/{KIND}", at_ns=at_ns, kind=KIND, detail_json=json.dumps(detail)
+        )
         file.write(f"{number} {journal_id}\n")
         file.flush()
         os.fsync(file.fileno())
-    detail = {
-        "host": births[0][1] if births else journal_id,
-        "number": number,
-        "previous": births[-1][1] if births else None,
-    }
-    return Event(
-        event_id=f"{journal_id}/{KIND}",
-        at_ns=at_ns,
-        kind=KIND,
-        detail_json=json.dumps(detail),
-    )
+
+
+def read_births(root: Path) -> list[Birth]:
+    """Return the journals that began under `root`, in order."""
+    try:
+        return _read((root / "births").read_text())
+    except FileNotFoundError:
+        return []
+
+
+def _read(text: str) -> list[Birth]:
+    lines = _LINE.findall(text)
+    return [Birth(lines[0][1], int(number), journal_id) for number, journal_id in lines]

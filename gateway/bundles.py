@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
-from gateway.domain import Fact
+from gateway.domain import Fact, Failure
 from gateway.masking.rules import BadRule, MaskTable
 from gateway.tables import SignalSpec, Tables
 
@@ -134,14 +134,40 @@ def _git(folder: Path, *args: str) -> str | None:
     return run.stdout.decode().strip() if run.returncode == 0 else None
 
 
+def store_bundle(path: Path, bundle: Bundle) -> None:
+    """Keep a bundle for the next life of the relay; replaced whole."""
+    beside = path.with_name(f".{path.name}")
+    beside.write_bytes(bundle.archive)
+    beside.rename(path)
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Return the bundle that was stored last, with the revision in its manifest.
+
+    Raises:
+        Failure: there is none that can be read.
+    """
+    try:
+        archive = path.read_bytes()
+        with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+            manifest = opened.extractfile("/.manifest")
+            revision = json.loads(manifest.read())["revision"] if manifest else ""
+    except (OSError, KeyError, ValueError, tarfile.TarError) as e:
+        raise Failure("policy_unavailable", f"the bundle {path} can't be read: {e}") from e
+    return Bundle(revision=revision, archive=archive)
+
+
 class Relay:
     """Serves the current bundle and rebuilds it when the folder changes."""
 
-    def __init__(self, opa: Path, policies: Path, bundle: Bundle) -> None:
+    def __init__(self, opa: Path, policies: Path, kept: Path, bundle: Bundle) -> None:
         self._opa = opa
         self._policies = policies
+        self._kept = kept
+        """Where each bundle is stored: a relay that died must not come back with an older one."""
         self._bundle = bundle
-        self._digest = digest_policies(policies)
+        digest = digest_policies(policies)
+        self._digest = digest if find_revision(policies, digest) == bundle.revision else ""
         self._changed = asyncio.Event()
         self._status = _BundleStatus()
 
@@ -161,10 +187,12 @@ class Relay:
                 continue
             self._digest = digest
             try:
-                self._bundle = await asyncio.to_thread(build_bundle, self._opa, self._policies)
+                bundle = await asyncio.to_thread(build_bundle, self._opa, self._policies)
+                store_bundle(self._kept, bundle)
             except (BadPolicy, OSError, subprocess.TimeoutExpired) as e:
                 _log.error("bundle_rejected error=%s", e)
                 continue
+            self._bundle = bundle
             _log.warning("bundle_built revision=%s", self._bundle.revision)
             self._changed.set()
             self._changed = asyncio.Event()

@@ -152,6 +152,18 @@ class StateSettings(_Section):
     url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder.")
 
 
+class JournalSettings(_Section):
+    """The journals, on this host's disk."""
+
+    min_free_mb: int = Field(
+        128,
+        ge=1,
+        le=1_000_000,
+        description="Free space below which calls are refused: the reserve in which the closings "
+        "of all running exchanges, and what other processes write within a second, still fit.",
+    )
+
+
 class LakeSettings(_Section):
     """The Iceberg tables."""
 
@@ -159,6 +171,17 @@ class LakeSettings(_Section):
     warehouse: str = Field("", description="Folder of the tables; empty: in the data folder.")
     commit_every_s: float = Field(
         15, gt=0, le=3600, description="Longest that a closed exchange waits for its commit."
+    )
+    keys: str = Field(
+        "", description="Folder of the recorder's signing keys; empty: in the data folder."
+    )
+    witness_file: str = Field(
+        "", description="File that is told of every signed root; best on another machine's disk."
+    )
+    witness_url: str = Field(
+        "",
+        pattern=r"^(https?://.+)?$",
+        description="Server that is told of every signed root, by POST of JSON lines.",
     )
 
 
@@ -194,6 +217,7 @@ class Settings(BaseSettings):
     issuers: tuple[IssuerSettings, ...] = Field((), description="Trusted OIDC issuers.")
     endpoints: dict[str, EndpointSettings] = Field({}, description="Claude servers by name.")
     state: StateSettings = StateSettings()
+    journal: JournalSettings = JournalSettings()
     lake: LakeSettings = LakeSettings()
     recorder: RecorderSettings = RecorderSettings()
 
@@ -236,14 +260,24 @@ class Settings(BaseSettings):
         return self.folder / "journal"
 
     @property
+    def min_free_bytes(self) -> int:
+        """The floor of free space under the journals."""
+        return self.journal.min_free_mb * 1024 * 1024
+
+    @property
+    def bundle_file(self) -> Path:
+        """The newest bundle that could be built."""
+        return self.folder / "run" / "bundle.tar.gz"
+
+    @property
     def opa_socket(self) -> Path:
         """The unix socket of OPA."""
         return self.folder / "run" / "opa.sock"
 
     @property
     def keys_folder(self) -> Path:
-        """The recorder's keys."""
-        return self.folder / "keys"
+        """The folder of the recorder's keys."""
+        return Path(self.lake.keys) if self.lake.keys else self.folder / "keys"
 
     @property
     def state_url(self) -> str:

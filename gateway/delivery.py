@@ -93,8 +93,7 @@ class Delivery:
                 else:
                     now.append(released)
             if data := b"".join(now):
-                self._journal.append(exchange.chunk(data))
-                await self._caller.send(data)
+                await self._release(data)
             if is_over:
                 self._last += await _read_rest(chunks)
                 break
@@ -103,6 +102,16 @@ class Delivery:
                 "upstream_broke_off", "The Claude server ended the stream too early.", status=502
             )
         self.last_records = (exchange.chunk(self._last),)
+
+    async def _release(self, data: bytes) -> None:
+        """Record bytes, then release them."""
+        chunk = self._exchange.chunk(data)
+        try:
+            self._journal.append(chunk)
+        except Failure as e:
+            self._exchange.take_back((chunk,), e)
+            raise
+        await self._caller.send(data)
 
     # --- plain ------------------------------------------------------------------------------------
 

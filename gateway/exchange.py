@@ -52,6 +52,18 @@ def format_time(at_ns: int) -> str:
     return datetime.fromtimestamp(at_ns / 1e9, UTC).isoformat(timespec="microseconds")
 
 
+def _never_back(now_ns: Callable[[], int]) -> Callable[[], int]:
+    """Return a clock that stands still while the machine's, set back, is behind what it said."""
+    latest_ns = 0
+
+    def clock() -> int:
+        nonlocal latest_ns
+        latest_ns = max(latest_ns, now_ns())
+        return latest_ns
+
+    return clock
+
+
 class Exchange:
     """The mutable state of one exchange; its methods make its records."""
 
@@ -81,8 +93,8 @@ class Exchange:
         self.released_bytes = 0
         self.last_words = b""
         """The error event that ends a stream that broke off."""
-        self._now_ns = now_ns
-        self._arrived_ns = now_ns()
+        self._now_ns = _never_back(now_ns)
+        self._arrived_ns = self._now_ns()
         self._first_byte_ns: int | None = None
         self._decisions = 0
         self._recording = UNDECIDED

@@ -44,7 +44,7 @@ from gateway.error_answers import answer_error, status_of
 from gateway.exchange import Exchange, format_time
 from gateway.incoming import Incoming, read_incoming
 from gateway.masking.rules import Rule
-from gateway.messages.facts import Facts, find_route
+from gateway.messages.facts import find_route
 from gateway.ports import (
     Answer,
     Approvals,
@@ -56,7 +56,9 @@ from gateway.ports import (
     Upstream,
 )
 from gateway.records import Opening, Record
+from gateway.scans import Scans
 from gateway.strangers import Strangers
+from gateway.unrecorded import UNAVAILABLE, Unrecorded
 
 STALE_TRIES = 3
 """How often the question is asked again when a new bundle became active in between."""
@@ -74,10 +76,12 @@ class Gate:
     approvals: Approvals
     upstream: Upstream
     strangers: Strangers
+    unrecorded: Unrecorded
     now_ns: Callable[[], int]
     new_id: Callable[[], ExchangeId]
     version: str
     conversations: Conversations
+    scans: Scans
 
     async def run(self, caller: Caller) -> None:
         """Carry one call to its end; every end is recorded."""
@@ -94,7 +98,8 @@ class Gate:
         except GatewayError as e:
             await self._end_with_error(caller, exchange, e)
         except CallerGone:
-            self._close(exchange, Ending.CANCELLED)
+            with suppress(Failure):  # then it is owed, and nobody is left to be told
+                self._close(exchange, Ending.CANCELLED)
         except asyncio.CancelledError:
             self._close(exchange, Ending.CANCELLED)
             raise
@@ -106,7 +111,7 @@ class Gate:
 
     async def _carry(self, caller: Caller, exchange: Exchange) -> None:
         incoming = await self._read(caller, exchange)
-        first = await self._decide(exchange, incoming.facts)  # 2
+        first = await self._decide(exchange, incoming)  # 2
         opening = self._relate(exchange, incoming)  # 3
         await self._open(exchange, opening, incoming)  # 4
         decision = first
@@ -131,14 +136,16 @@ class Gate:
         if route in {Route.MESSAGES, Route.COUNT_TOKENS}:
             body = await caller.read_body()
             exchange.request = msgspec.structs.replace(base, body_bytes=len(body))
-            incoming = read_incoming(body, arrival.by_name, exchange.principal, self.conversations)
+            incoming = read_incoming(
+                body, arrival.by_name, exchange.principal, self.conversations, self.scans
+            )
         exchange.request = build_request(
             base, incoming.facts, arrival.by_name, exchange.principal, len(incoming.body)
         )
         return incoming
 
     async def _decide(
-        self, exchange: Exchange, facts: Facts, approval: Approval | None = None
+        self, exchange: Exchange, incoming: Incoming, approval: Approval | None = None
     ) -> Decision:
         """Ask, and ask again with fresh tables as long as only the tables were stale."""
         tables = self.policy.tables
@@ -148,7 +155,7 @@ class Gate:
                     now=format_time(self.now_ns()),
                     principal=describe_principal(exchange.principal, self.now_ns() // 10**9),
                     request=exchange.request,
-                    signals=tables.find_signals(facts.prompt),
+                    signals=self.scans.find_signals(tables, incoming.prompt),
                     signals_revision=tables.revision,
                     endpoints=self.upstream.endpoints,
                     net=Net(peer=exchange.arrival.peer),
@@ -201,7 +208,7 @@ class Gate:
         until_ns = self.now_ns() + obligation.wait_s * 10**9
         while True:
             if approval.verdicts:
-                decision = await self._decide(exchange, incoming.facts, approval)
+                decision = await self._decide(exchange, incoming, approval)
                 self.journal.append(exchange.redecided())
                 if decision.outcome is not Outcome.HOLD:
                     await self._make_durable(exchange)
@@ -295,13 +302,15 @@ class Gate:
             if not exchange.is_answering:
                 exchange.status = status_of(error)
             if exchange.is_answering:
-                self.journal.append(exchange.break_off(error))
+                self.journal.owe(exchange.break_off(error))
             self._close(exchange, ending, error)
             await self._make_durable(exchange)
         except Failure as e:
             error = e
             with suppress(Failure):
                 self._close(exchange, Ending.FAILED, e)
+        if error.code == UNAVAILABLE:
+            self.unrecorded.note(is_open=exchange.is_open)
         try:
             await answer_error(caller, exchange.id, error, exchange)
         except CallerGone:

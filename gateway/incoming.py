@@ -9,9 +9,10 @@ from gateway.conversations import Conversations, Digests
 from gateway.decisions import SESSION_HEADER
 from gateway.domain import Fact, Principal
 from gateway.messages.body import parse
-from gateway.messages.facts import Facts, read_facts
+from gateway.messages.facts import Facts, prompt_parts, read_facts
 from gateway.messages.pieces import Pieces, cut
 from gateway.messages.recordable import make_recordable
+from gateway.scans import Part, Scans
 
 
 class Incoming(Fact, frozen=True, kw_only=True):
@@ -20,6 +21,7 @@ class Incoming(Fact, frozen=True, kw_only=True):
     body: bytes = b""
     value: dict[str, Any] = msgspec.field(default_factory=dict)
     facts: Facts = Facts()
+    prompt: tuple[Part, ...] = ()
     pieces: Pieces = Pieces(all=())
     """Of the body as it may be recorded."""
     digests: Digests = ()
@@ -32,7 +34,11 @@ class Incoming(Fact, frozen=True, kw_only=True):
 
 
 def read_incoming(
-    body: bytes, headers: Mapping[str, str], principal: Principal, conversations: Conversations
+    body: bytes,
+    headers: Mapping[str, str],
+    principal: Principal,
+    conversations: Conversations,
+    scans: Scans,
 ) -> Incoming:
     """Read a body; a conversation that its client does not name is recognised by its beginning.
 
@@ -40,10 +46,16 @@ def read_incoming(
         Refusal: the body can't be read.
     """
     value = parse(body)
-    facts = read_facts(value)
     pieces = cut(make_recordable(body, value))
     digests = conversations.digest(pieces.all)
+    turns = pieces.turns_of(digests)
+    parts = prompt_parts(value)
+    known = [*turns, *[b""] * (len(parts) - len(turns))]
+    prompt = tuple(map(Part, known, parts))
+    facts = read_facts(value, map(scans.hear, prompt))
     if not facts.session_id and SESSION_HEADER not in headers:
-        known = conversations.recognise(principal.issuer, principal.sub, pieces.turns_of(digests))
-        facts = msgspec.structs.replace(facts, session_id=known)
-    return Incoming(body=body, value=value, facts=facts, pieces=pieces, digests=digests)
+        session_id = conversations.recognise(principal.issuer, principal.sub, turns)
+        facts = msgspec.structs.replace(facts, session_id=session_id)
+    return Incoming(
+        body=body, value=value, facts=facts, prompt=prompt, pieces=pieces, digests=digests
+    )

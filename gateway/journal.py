@@ -9,17 +9,19 @@ import asyncio
 import fcntl
 import logging
 import os
+import shutil
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from caio import linux_aio
 from caio.abstract import AbstractOperation
 
-from gateway.births import register
+from gateway.births import registered
 from gateway.domain import Failure
 from gateway.records import Record, encode_frame
+from gateway.unrecorded import UNAVAILABLE
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 MAX_OWED = 10_000
@@ -32,9 +34,11 @@ _log = logging.getLogger(__name__)
 
 def _unavailable(e: Exception) -> Failure:
     _log.error("journal_write_failed error=%r", e)
-    return Failure(
-        "recording_unavailable", "The exchange can't be recorded now, so it was not carried out."
-    )
+    return _below_floor()
+
+
+def _below_floor() -> Failure:
+    return Failure(UNAVAILABLE, "The exchange can't be recorded now, so it was not carried out.")
 
 
 class Journal:
@@ -47,11 +51,16 @@ class Journal:
         now_ns: Callable[[], int],
         *,
         segment_bytes: int = SEGMENT_BYTES,
+        min_free_bytes: int = 0,
     ) -> None:
         self.journal_id = journal_id
         self._now_ns = now_ns
         self._folder = root / journal_id
         self._segment_bytes = segment_bytes
+        self._min_free_bytes = min_free_bytes
+        """The floor: what is free below it is the reserve, for what is owed; 0 means no floor."""
+        self._room_bytes = SEGMENT_BYTES
+        """Free above the floor, as last looked at, less what was written since."""
         self._segment = 0
         self._sequence = 0
         self._fd = -1
@@ -77,12 +86,34 @@ class Journal:
         final = self._folder
         self._folder = final.with_name(f".{final.name}")
         self._folder.mkdir(mode=0o700, parents=True)
-        self._lock_fd = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-        fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._begin_segment()
-        self.append(register(final.parent, self.journal_id, self._now_ns()))
-        self._folder = self._folder.rename(final)
+        try:
+            self._lock_fd = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._begin_segment()
+            with registered(final.parent, self.journal_id, self._now_ns()) as birth:
+                self.append(birth)
+            self._folder = self._folder.rename(final)
+        except (OSError, Failure):
+            shutil.rmtree(self._folder, ignore_errors=True)  # else each try would leave one
+            raise
         _sync_folder(final.parent)
+        self.measure_room()
+
+    def measure_room(self) -> None:
+        """Look at how much is free; asked about once a second, since each record is counted."""
+        if not self._min_free_bytes:
+            return
+        try:
+            disk = os.fstatvfs(self._fd)
+            room_bytes = disk.f_bavail * disk.f_frsize - self._min_free_bytes
+        except OSError as e:
+            _log.error("journal_room_unknown journal=%s error=%r", self.journal_id, e)
+            room_bytes = 0
+        if (room_bytes > 0) != (self._room_bytes > 0):
+            _log.warning(
+                "journal_room journal=%s above_floor_bytes=%d", self.journal_id, room_bytes
+            )
+        self._room_bytes = room_bytes
 
     def append(self, *records: Record) -> None:
         """Write records; when this returns, a crash of the process can't lose them.
@@ -90,6 +121,14 @@ class Journal:
         Raises:
             Failure: `recording_unavailable`; nothing of the records will ever be read.
         """
+        if self._owed:
+            self.pay()  # first, since what is owed came first
+        if self._owed or (self._min_free_bytes and self._room_bytes <= 0):
+            raise _below_floor()
+        self._append(records)
+
+    def _append(self, records: Sequence[Record]) -> None:
+        """Write records, into the reserve if need be."""
         if self._broken is not None:
             raise _unavailable(self._broken)
         try:
@@ -102,21 +141,23 @@ class Journal:
         except (OSError, OverflowError, ValueError) as e:
             raise _unavailable(e) from e
         self._segment_size += len(frames)
+        self._room_bytes -= len(frames)
         self._sequence += len(records)
         self._appended += 1
 
     def owe(self, record: Record) -> None:
-        """Keep a record that could not be written, and write it as soon as that works.
+        """Write a record into the reserve; one that can't be written is kept until that works.
 
         What is still owed when the process ends, the recorder writes as `interrupted`.
         """
         self._owed.append(record)
+        self.pay()
 
     def pay(self) -> None:
         """Write what is owed; what still can't be written stays owed."""
         while self._owed:
             try:
-                self.append(self._owed[0])
+                self._append((self._owed[0],))
             except Failure:
                 return
             self._owed.popleft()
@@ -139,6 +180,22 @@ class Journal:
             loop.call_soon(self._request_sync)
         await done
 
+    def sync(self) -> None:
+        """Wait for the disk, without an event loop; what it refuses stays for the next time."""
+        try:
+            os.fdatasync(self._fd)
+        except OSError as e:
+            _log.error("journal_sync_failed journal=%s error=%r", self.journal_id, e)
+
+    def abandon(self) -> None:
+        """Close the files and do nothing else.
+
+        For a forked child: with its copies open, the lock would outlive the writer.
+        """
+        for fd in (self._fd, self._lock_fd):
+            os.close(fd)
+        self._fd = self._lock_fd = -1
+
     def close(self) -> None:
         """Write what is owed, sync what is left and give the lock back."""
         self.pay()
@@ -146,13 +203,8 @@ class Journal:
         if self._kernel is not None:
             asyncio.get_running_loop().remove_reader(self._kernel.fileno)
             self._kernel = None
-        try:
-            os.fsync(self._fd)
-        except OSError as e:
-            _log.error("journal_sync_failed journal=%s error=%r", self.journal_id, e)
-        for fd in (self._fd, self._lock_fd):
-            os.close(fd)
-        self._fd = self._lock_fd = -1
+        self.sync()
+        self.abandon()
 
     def _request_sync(self) -> None:
         """Ask the kernel for one sync on behalf of all who wait, at the end of a loop's turn."""
@@ -244,20 +296,22 @@ def _sync_folder(folder: Path) -> None:
 
 @asynccontextmanager
 async def open_journal(
-    root: Path, new_id: Callable[[], str], now_ns: Callable[[], int]
+    root: Path, new_id: Callable[[], str], now_ns: Callable[[], int], *, min_free_bytes: int = 0
 ) -> AsyncIterator[Journal]:
-    """Open a new journal under `root`; it is synced at least every `SYNC_EVERY_S`."""
-    journal = Journal(root, new_id(), now_ns)
+    """Open a new journal under `root`; it is synced at least every `SYNC_EVERY_S`.
+
+    A journal whose sync failed takes nothing any more: that ends the block with the `Failure`, so
+    that the process is started again with a new one.
+    """
+    journal = Journal(root, new_id(), now_ns, min_free_bytes=min_free_bytes)
     journal.open()
 
     async def keep_syncing() -> None:
         while True:
             await asyncio.sleep(SYNC_EVERY_S)
+            journal.measure_room()
             journal.pay()
-            try:
-                await journal.durable()
-            except Failure:
-                _log.error("journal_sync_failed journal=%s", journal.journal_id)
+            await journal.durable()
 
     try:
         async with asyncio.TaskGroup() as tasks:

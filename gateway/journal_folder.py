@@ -39,7 +39,7 @@ class JournalFolder:
         writing it or gone.
 
         Raises:
-            CorruptFrame: a whole frame is not what was written.
+            CorruptFrame: a frame is not what was written, or torn before the journal's end.
         """
         try:  # most often there is more where reading stopped
             frames = self._read_segment(journal_id, start, limit_bytes) if start.segment else []
@@ -48,7 +48,8 @@ class JournalFolder:
         if frames:
             return frames, frames[-1][1]
         position = start
-        for segment in self._segments(journal_id):
+        segments = self._segments(journal_id)
+        for segment in segments:
             if segment < position.segment:
                 continue
             if segment > position.segment:
@@ -56,11 +57,13 @@ class JournalFolder:
             frames = self._read_segment(journal_id, position, limit_bytes)
             if frames:
                 return frames, frames[-1][1]
+            if segment != segments[-1] and self._size(journal_id, segment) > position.offset:
+                raise CorruptFrame(position.offset, "torn, and yet the journal goes on after it")
         return (), position
 
     def unread_bytes(self, journal_id: str, start: Position) -> int:
         """Return how many bytes lie beyond `start`."""
-        sizes = {n: self._path(journal_id, n).stat().st_size for n in self._segments(journal_id)}
+        sizes = {n: self._size(journal_id, n) for n in self._segments(journal_id)}
         beyond = sum(size for number, size in sizes.items() if number >= start.segment)
         return beyond - (start.offset if start.segment in sizes else 0)
 
@@ -103,6 +106,9 @@ class JournalFolder:
 
     def _segments(self, journal_id: str) -> list[int]:
         return sorted(int(path.stem) for path in (self._root / journal_id).glob("*.segment"))
+
+    def _size(self, journal_id: str, segment: int) -> int:
+        return self._path(journal_id, segment).stat().st_size
 
     def _path(self, journal_id: str, segment: int) -> Path:
         return self._root / journal_id / f"{segment:08}.segment"

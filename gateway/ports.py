@@ -97,7 +97,7 @@ class Journal(Protocol):
         """Write records, all or none; raises `Failure` if they can't be written."""
 
     def owe(self, record: Record) -> None:
-        """Keep a record that could not be written, and write it as soon as that works."""
+        """Write a record that ends an exchange; one that can't be written is kept until it can."""
 
     async def durable(self) -> None:
         """Wait until all that was appended is on disk; raises `Failure` if it can't be."""

@@ -2,6 +2,7 @@
 
 import fcntl
 import gc
+import logging
 import os
 import signal
 import socket
@@ -12,13 +13,18 @@ from pathlib import Path
 
 from gateway import hot_api
 from gateway.config import Settings
+from gateway.domain import Fact, Failure
 from gateway.journal import Journal
 from gateway.journal_folder import JournalFolder
 from gateway.messages.answers import read_prompt_text, read_response_text, read_stream_part
+from gateway.published import PUBLISH_EVERY_S, publish, recorder_file
 from lake.catalog import open_lake
 from lake.hot import HotIndex
-from lake.recorder import Recorder, RecorderSettings
+from lake.recorder import Recorder, RecorderSettings, RecorderState
 from lake.signing import Signer
+from lake.witness import FileWitness, HttpWitness, Witnesses
+
+_log = logging.getLogger(__name__)
 
 YOUNG_OBJECTS = 200_000
 """How many new objects pass before cycles are looked for among them."""
@@ -53,13 +59,59 @@ def spare_the_collector() -> None:
 
 @contextmanager
 def _only_recorder(root: Path) -> Iterator[None]:
-    """Hold the lock on a journal folder; a second recorder raises `BlockingIOError`."""
+    """Hold the lock on a journal folder; a second recorder raises `Failure`."""
     fd = os.open(root / "recorder.lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise Failure(
+                "recorder.second", f"another recorder commits the journals in {root}: one is enough"
+            ) from e
         yield
     finally:
         os.close(fd)
+
+
+def _witnesses(settings: Settings) -> Witnesses:
+    file, url = settings.lake.witness_file, settings.lake.witness_url
+    return Witnesses(
+        [*([FileWitness(Path(file))] if file else []), *([HttpWitness(url)] if url else [])]
+    )
+
+
+class RecorderReport(Fact, frozen=True, kw_only=True):
+    """The recorder's state, as it publishes it."""
+
+    at_ns: int
+    renewed_ns: int
+    """When the state was new: a recorder that hangs in a step publishes an old one."""
+    state: RecorderState
+
+
+@contextmanager
+def _publishing(recorder: Recorder, path: Path, now_ns: Callable[[], int]) -> Iterator[None]:
+    """Publish the recorder's state every second, from a thread, since a step may take long."""
+    is_over = threading.Event()
+
+    def publish_for_ever() -> None:
+        state, renewed_ns = recorder.state, now_ns()
+        while not is_over.wait(PUBLISH_EVERY_S):
+            if recorder.state is not state:
+                state, renewed_ns = recorder.state, now_ns()
+            report = RecorderReport(at_ns=now_ns(), renewed_ns=renewed_ns, state=state)
+            try:
+                publish(path, report)
+            except OSError as e:
+                _log.error("recorder_not_published error=%r", e)
+
+    thread = threading.Thread(target=publish_for_ever, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def record_for_ever(
@@ -68,7 +120,7 @@ def record_for_ever(
     new_id: Callable[[str], str],
     now_ns: Callable[[], int],
     *,
-    listener: socket.socket,
+    listen: Callable[[], socket.socket],
     token: str,
 ) -> None:
     """Tail and commit until SIGTERM, then commit what is ready; show it all the while.
@@ -78,7 +130,7 @@ def record_for_ever(
         ready: Called when it works.
         new_id: Makes an id that begins with a word.
         now_ns: The clock.
-        listener: Where consoles ask for what is not committed.
+        listen: Opens the socket at which consoles ask for what is not committed.
         token: What they must know.
     """
     stop = threading.Event()
@@ -94,6 +146,7 @@ def record_for_ever(
             journal,
             _MessageTexts(),
             Signer(settings.keys_folder),
+            _witnesses(settings),
             RecorderSettings(commit_every_s=settings.lake.commit_every_s),
         )
 
@@ -102,7 +155,10 @@ def record_for_ever(
             return HotIndex(file, JournalFolder(root), _MessageTexts(), recorder.committed)
 
         spare_the_collector()
-        with hot_api.serving(open_index, listener, token, lambda: recorder.state):
+        with (
+            hot_api.serving(open_index, listen(), token, lambda: recorder.state),
+            _publishing(recorder, recorder_file(settings.folder), now_ns),
+        ):
             ready()
             recorder.run(stop, now_ns)
         journal.close()

@@ -3,7 +3,7 @@
 Where a chain stands travels as a property of the table `proofs`, in the transaction of its rows.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -12,6 +12,7 @@ import msgspec
 from gateway.records import SCHEMA_VERSION
 from lake.digests import Digest, Stretch, record_digest
 from lake.rows import Row
+from lake.witness import Testimony
 
 PROPERTY_PREFIX: Final = "countersign.chain."
 RETENTION_CLASS: Final = "proofs"
@@ -76,6 +77,8 @@ class Seal:
 
     rows: list[Row]
     links: Links
+    testimonies: list[Testimony]
+    """The same for witnesses."""
 
 
 class Chains:
@@ -99,9 +102,14 @@ class Chains:
         row["record_digest"] = chain.digest = record_digest(table, row)
         chain.digests.append(Digest(sequence, table, chain.digest))  # type: ignore[arg-type]  # rows hold objects
 
+    @property
+    def unsealed(self) -> set[str]:
+        """The journals with rows that no proof covers yet."""
+        return {journal for journal, chain in self._open.items() if chain.digests}
+
     def seal(self, now_ns: int, signer: Signer) -> Seal:
         """Return proofs of all that is chained and not yet sealed."""
-        rows, links = [], Links()
+        seal = Seal([], {}, [])
         for journal_id, chain in self._open.items():
             if chain.record_count:
                 stretch = Stretch(
@@ -113,23 +121,21 @@ class Chains:
                     previous_root=chain.link.root,
                     sealed_at=now_ns // 1000,
                 )
-                rows.append(_proof_row(stretch, *signer.sign(stretch.root)))
-                links[journal_id] = Link(
+                key_id, signature = signer.sign(stretch.root)
+                seal.rows.append(_proof_row(stretch, key_id, signature))
+                seal.testimonies.append(_testimony(stretch, key_id, signature))
+                seal.links[journal_id] = Link(
                     root=stretch.root,
                     digest=chain.digest,
                     next_sequence=chain.last_sequence + 1,
                 )
-        return Seal(rows, links)
+        return seal
 
     def advance(self, links: Links) -> None:
         """Go on from what is now sealed."""
         self._links |= links
         for journal_id in links:
             del self._open[journal_id]
-
-    def links_of(self, journals: Iterable[str]) -> Links:
-        """Return where the chains of these journals stand."""
-        return {journal: self._links[journal] for journal in journals if journal in self._links}
 
     def _chain(self, journal_id: str) -> _Chain:
         chain = self._open.get(journal_id)
@@ -138,6 +144,17 @@ class Chains:
             chain = _Chain(link, link.digest, link.next_sequence - 1)
             self._open[journal_id] = chain
         return chain
+
+
+def _testimony(stretch: Stretch, key_id: str, signature: bytes) -> Testimony:
+    return Testimony(
+        journal_id=stretch.journal_id,
+        last_sequence=stretch.last_sequence,
+        root=stretch.root,
+        key_id=key_id,
+        signature=signature.hex(),
+        sealed_at=stretch.sealed_at,
+    )
 
 
 def _proof_row(stretch: Stretch, key_id: str, signature: bytes) -> Row:

@@ -19,13 +19,17 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 }
 
 
-def open_duckdb(warehouse: Path) -> duckdb.DuckDBPyConnection:
-    """Return an in-memory database that may read the folder; call `lock` once it is set up."""
+def open_duckdb(warehouse: Path, spill: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """Return an in-memory database that may read the folder; call `lock` once it is set up.
+
+    It may also use the folder `spill`, for what does not fit into memory; else nothing spills.
+    """
     connection = duckdb.connect(":memory:", config=_CONFIG)
     for name, package in _EXTENSIONS:
         connection.execute(f"LOAD {quoted(str(_extension(name, package)))}")
     connection.execute("SET TimeZone = 'UTC'")
-    connection.execute("SET temp_directory = ''")  # else it is a second allowed directory
+    # A temporary directory is a second allowed one, so there is none unless it is asked for.
+    connection.execute(f"SET temp_directory = {quoted(str(spill or ''))}")
     connection.execute(f"SET allowed_directories = [{quoted(str(warehouse))}]")
     connection.execute("SET enable_external_access = false")
     return connection

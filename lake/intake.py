@@ -86,6 +86,8 @@ class Intake:
         self.dead: set[str] = set()
         self.ended: set[str] = set()
         """Dead journals that were read to their end."""
+        self.waiting: set[str] = set()
+        """Journals that wait at a closing until that of its opening is read to the end."""
         self.stalled: dict[str, Position] = {}
         """Journals that wait at a closing whose opening was not read yet."""
         self.corrupt: dict[str, Position] = {}
@@ -95,7 +97,7 @@ class Intake:
         """Read a part of each journal, together about `limit_bytes`."""
         self.journals = tuple(self._reader.journals())
         self.dead = {journal for journal in self.journals if self._reader.is_dead(journal)}
-        self.ended, self.stalled, self.corrupt = set(), {}, {}
+        self.waiting, self.stalled = set(), {}
         share = max(1, limit_bytes // max(1, len(self.journals)))
         reads = [self._read_journal(journal, share) for journal in self.journals]
         return Read(sum(r.records for r in reads), sum(r.bytes for r in reads))
@@ -128,6 +130,11 @@ class Intake:
             for journal, position in self.positions.items()
         }
 
+    @property
+    def is_batch_empty(self) -> bool:
+        """Whether nothing is to be committed: no row, and no proof of rows that are in already."""
+        return not self.batch.row_count and not self.chains.unsealed
+
     def take_batch(self) -> None:
         """Begin a new batch: this one is committed."""
         self.batch = Batch()
@@ -137,6 +144,7 @@ class Intake:
         return (
             journal in self.ended
             and journal not in self.batch.journals
+            and journal not in self.chains.unsealed
             and not self.open.of(journal)
         )
 
@@ -144,7 +152,8 @@ class Intake:
         return self._taken[LAST_TABLE].get(journal, NOTHING)
 
     def _is_all_read(self) -> bool:
-        return self.dead <= self.ended | self.stalled.keys() | self.corrupt.keys()
+        read = self.ended | self.stalled.keys() | self.corrupt.keys()
+        return self.dead <= read and not self.waiting
 
     def _read_journal(self, journal: str, limit_bytes: int) -> Read:
         start = self.positions.setdefault(journal, self._taken_by_all(journal).open)
@@ -153,9 +162,12 @@ class Intake:
         except CorruptFrame:
             self.corrupt[journal] = start
             return Read(0, 0)
+        self.corrupt.pop(journal, None)
         for number, (position, end, frame) in enumerate(frames):
             if not self._take(journal, position, end, frame):
-                self.stalled[journal] = self.positions[journal] = position
+                self.positions[journal] = position
+                if journal not in self.waiting:
+                    self.stalled[journal] = position
                 return _measure(frames[:number])
             if self._is_new(LAST_TABLE, journal, position):
                 self.chains.count(journal, frame.sequence)
@@ -165,7 +177,7 @@ class Intake:
         return _measure(frames)
 
     def _take(self, journal: str, position: Position, after: Position, frame: Frame) -> bool:
-        """Take in a frame; returns False for a closing that must wait for its opening."""
+        """Take in a frame; returns False for a closing that must wait for what it closes."""
         match frame.record:
             case Opening() as opening:
                 self.open.open(opening, journal, position, after)
@@ -178,6 +190,10 @@ class Intake:
         return True
 
     def _close(self, journal: str, position: Position, sequence: int, closing: Closing) -> bool:
+        journal_of_opening = self.open.journal_of(closing.exchange_id)
+        if journal_of_opening not in {None, journal, *self.ended, *self.corrupt}:
+            self.waiting.add(journal)  # a recorder's: what it closes may not be read whole yet
+            return False
         opened = self.open.take(closing.exchange_id)
         if opened is None:
             is_committed = position < self._taken_by_all(journal).closed

@@ -93,7 +93,7 @@ class OpenExchange:
         """
         return Closing(
             exchange_id=self.opening.exchange_id,
-            at_ns=at_ns,
+            at_ns=max(at_ns, self.opening.at_ns, *(chunk.at_ns for chunk in self.chunks[-1:])),
             ending=Ending.INTERRUPTED,
             status=self.answered.status if self.answered else 0,
             error_code="gateway.interrupted",
@@ -142,6 +142,11 @@ class OpenExchanges:
             case Chunk():
                 exchange.trail.add(position, after)
                 self._hold(exchange, exchange.add_chunk(record))
+
+    def journal_of(self, exchange_id: str) -> str | None:
+        """Return the journal of an open exchange's opening."""
+        exchange = self._open.get(exchange_id)
+        return exchange.journal_id if exchange else None
 
     def take(self, exchange_id: str) -> OpenExchange | None:
         """Remove and return an open exchange."""

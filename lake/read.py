@@ -312,7 +312,9 @@ class LakeReader:
         self, base: str | None, compositions: dict[str, Composition], pieces: dict[str, bytes]
     ) -> None:
         """Add what a body builds on and the tables do not have."""
-        while base is not None:
+        seen = set[str]()
+        while base is not None and base not in seen:
+            seen.add(base)
             if base not in compositions:
                 found = self._hot.exchange(base) if self._hot else None
                 if found is None:

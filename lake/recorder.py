@@ -9,7 +9,7 @@ import gc
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from threading import Event as StopEvent
 from types import MappingProxyType
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from lake.cursors import NOTHING, Cursors, advanced, read_cursors, write_cursors
 from lake.intake import COMMIT_ORDER, LAST_TABLE, Intake
 from lake.rows import Row, Texts
 from lake.sources import JournalReader, Writer
+from lake.witness import Witnesses
 
 MANY_ROWS = 1_000
 """A batch after which cycles are looked for, since the process seldom does by itself."""
@@ -71,7 +72,8 @@ class RecorderState:
     waiting_rows: int = 0
     """Rows read and not yet committed."""
     waiting_bytes: int = 0
-    unread_bytes: int = 0
+    unread: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of each journal that has any that were not read."""
     corrupt_journals: tuple[str, ...] = ()
     last_commit_ns: int | None = None
     failures: int = 0
@@ -92,6 +94,7 @@ class Recorder:
         writer: Writer,
         texts: Texts,
         signer: Signer,
+        witnesses: Witnesses,
         settings: RecorderSettings,
     ) -> None:
         self._lake = lake
@@ -99,6 +102,7 @@ class Recorder:
         self._writer = writer
         self._texts = texts
         self._signer = signer
+        self._witnesses = witnesses
         self._settings = settings
         self._intake: Intake | None = None
         self._cursors: dict[str, Cursors] = {}
@@ -124,7 +128,7 @@ class Recorder:
             committed = 0
             if self._is_tidying_due(intake):
                 self._tidy(intake)
-            if self._is_due(intake, now_ns) or (flush and intake.batch.row_count):
+            if self._is_due(intake, now_ns) or (flush and not intake.is_batch_empty):
                 committed = self._commit(intake, now_ns)
             self._renew_state(intake)
         return StepResult(read.records, read.bytes, committed, interrupted)
@@ -167,7 +171,7 @@ class Recorder:
         except BaseException:
             self._intake, self._batch_since_ns = None, None
             failures = self.state.failures + 1
-            self.state = RecorderState(last_commit_ns=self.state.last_commit_ns, failures=failures)
+            self.state = replace(self.state, failures=failures)
             raise
 
     def _load(self) -> Intake:
@@ -197,7 +201,7 @@ class Recorder:
 
     def _is_due(self, intake: Intake, now_ns: int) -> bool:
         batch, settings = intake.batch, self._settings
-        if not batch.row_count:
+        if intake.is_batch_empty:
             return False
         if self._batch_since_ns is None:
             self._batch_since_ns = now_ns
@@ -216,9 +220,10 @@ class Recorder:
         seal = intake.chains.seal(now_ns, self._signer)
         self._commit_table(LAST_TABLE, seal.rows, cursors, write_links(seal.links))
         intake.chains.advance(seal.links)
+        self._witnesses.tell(seal.testimonies)
         intake.take_batch()
         self._batch_since_ns, self._is_tidy = None, False
-        self.state = RecorderState(last_commit_ns=now_ns)
+        self.state = replace(self.state, last_commit_ns=now_ns)
         logger.info("batch_committed rows=%d bytes=%d", batch.row_count, batch.byte_count)
         count = batch.row_count
         del batch
@@ -282,17 +287,18 @@ class Recorder:
             self._reported.add(journal)
 
     def _renew_state(self, intake: Intake) -> None:
+        unread = {
+            journal: self._reader.unread_bytes(journal, intake.positions[journal])
+            for journal in intake.journals
+            if journal not in self._let_go
+        }
         self.state = RecorderState(
             journals=len(intake.journals),
             open_exchanges=len(intake.open),
             open_bytes=intake.open.held_bytes,
             waiting_rows=intake.batch.row_count,
             waiting_bytes=intake.batch.byte_count,
-            unread_bytes=sum(
-                self._reader.unread_bytes(journal, intake.positions[journal])
-                for journal in intake.journals
-                if journal not in self._let_go
-            ),
+            unread={journal: size for journal, size in unread.items() if size},
             corrupt_journals=tuple(sorted(intake.corrupt)),
             last_commit_ns=self.state.last_commit_ns,
         )

@@ -180,7 +180,6 @@ CONTENTS = TableShape(
         Column("digest", string, "SHA-256 of data, in hexadecimal", True),
         Column("protection", string, "plain or sealed", True),
         Column("key_id", string, "Key that sealed data; null until content can be sealed"),
-        Column("piece_key", string, "Key that finds equal pieces; null until pieces are shared"),
         Column("data", binary, "The bytes as recorded: after masking, as released", True),
         *PLACE,
     ),

@@ -84,6 +84,32 @@ def is_signed(keys: PublicKeys, key_id: str, root: str, signature: bytes) -> boo
     return key is not None and _is_valid(key, signature, root.encode())
 
 
+def list_keys(folder: Path) -> list[tuple[str, str, str]]:
+    """Return of each public key: its id, the key that vouches for it, and its file."""
+    found = []
+    for file in sorted((folder / "public").glob("*.pem")):
+        endorsement = file.with_name(f"{file.stem}.endorsed.json")
+        by = _read_endorsement(endorsement).key_id if endorsement.exists() else ""
+        found.append((file.stem, by, str(file)))
+    return found
+
+
+def first_keys(folder: Path) -> tuple[Path, ...]:
+    """Return the file of the first key of a folder, for whom no other vouches.
+
+    Raises:
+        BadKey: there are several, so one of them is not the first.
+    """
+    found = tuple(
+        file
+        for file in sorted((folder / "public").glob("*.pem"))
+        if not file.with_name(f"{file.stem}.endorsed.json").exists()
+    )
+    if len(found) > 1:
+        raise BadKey(f"{folder}: several keys for whom no other vouches; name the one to trust")
+    return found
+
+
 def read_public_keys(files: Iterable[Path]) -> dict[str, Ed25519PublicKey]:
     """Return the keys of PEM files; each is trusted as it stands."""
     keys = [_read_public(file) for file in files]

@@ -7,7 +7,18 @@ import click
 
 from gateway.cli.terminal import Complaint
 
-_COMMANDS = ("approvals", "config", "demo", "policy", "sessions", "sql", "up")
+_COMMANDS = (
+    "approvals",
+    "config",
+    "demo",
+    "keys",
+    "policy",
+    "sessions",
+    "sql",
+    "status",
+    "up",
+    "verify",
+)
 """Each is a module of this package with a command of its name; loaded only when asked for."""
 
 

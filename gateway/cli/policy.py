@@ -30,12 +30,25 @@ def _opa(folder: Path) -> Iterator[Any]:
         raise Complaint("OPA can't be reached; is the deployment running?") from e
 
 
+def bundle_status(folder: Path) -> dict[str, Any]:
+    """Return what OPA says of its bundle.
+
+    Raises:
+        Complaint: it can't be reached, or knows of none.
+    """
+    with _opa(folder) as client:
+        answer = client.get_status()
+    bundle = answer.get("result", {}).get("bundles", {}).get("gateway")
+    if not isinstance(bundle, dict):
+        raise Complaint("OPA has no policy bundle")
+    return bundle
+
+
 @policy.command()
 @folder_option
 def status(folder: Path) -> None:
     """Show the active revision and whether the newest bundle could be activated."""
-    with _opa(folder) as client:
-        bundle = client.get_status()["result"]["bundles"]["gateway"]
+    bundle = bundle_status(folder)
     click.echo(f"active revision   {bundle.get('active_revision', 'none')}")
     click.echo(f"activated         {bundle.get('last_successful_activation', 'never')}")
     click.echo(f"last request      {bundle.get('last_request', 'never')}")

@@ -19,7 +19,7 @@ from lake.sql import SqlRefusedError, connect
 @click.option("--json", "as_json", is_flag=True, help="As JSON lines.")
 @folder_option
 def sql(query: str, as_json: bool, folder: Path) -> None:
-    """Run one SELECT over the tables exchanges, contents, events and proofs."""
+    """Run one SELECT over exchanges, contents, events, proofs, and bodies put together."""
     settings = settings_in_force(folder)
     lake = open_lake(settings.catalog_url, Path(settings.warehouse))
     try:

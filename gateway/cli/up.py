@@ -11,10 +11,11 @@ from pathlib import Path
 import click
 
 from gateway.bundles import BadPolicy
-from gateway.cli.terminal import Complaint, settings_file
+from gateway.cli.terminal import Complaint, settings_file, visible
 from gateway.config import BadConfig, Settings, load_settings
 from gateway.demo_setup import mint_token
-from gateway.supervisor import CannotStart, Supervisor
+from gateway.preflight import CannotStart
+from gateway.supervisor import Supervisor
 
 DEMO_TOKEN_S = 12 * 3600
 
@@ -38,7 +39,7 @@ def up(demo: bool, config_file: Path | None, folder: Path | None, base_port: int
     """Start everything, wait until a call works, run until Ctrl-C."""
     settings = _settings(demo, config_file, folder, base_port)
     began = time.monotonic()
-    supervisor = Supervisor(settings, click.echo)
+    supervisor = Supervisor(settings, lambda line: click.echo(visible(line, one_line=True)))
     try:
         supervisor.start()
         settings_file(settings.folder).write_text(settings.model_dump_json(indent=1))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from gateway.domain import Fact, Refusal, Route, Source
@@ -52,8 +53,14 @@ class Facts(Fact, frozen=True, kw_only=True):
     prompt_chars: int = 0
     session_id: str = ""
     """From `metadata.user_id`, where clients put one."""
-    prompt: str = ""
-    """All text of system and messages: what signals look at; never sent to OPA."""
+
+
+class Said(Fact, frozen=True):
+    """What a part of a prompt says, beside its text."""
+
+    chars: int
+    sources: tuple[tuple[str, str], ...]
+    """Kind and media type of its source blocks."""
 
 
 def find_route(method: str, raw_path: str) -> Route:
@@ -61,17 +68,41 @@ def find_route(method: str, raw_path: str) -> Route:
     return PATHS.get((method, raw_path), Route.UNKNOWN)
 
 
-def read_facts(body: dict[str, Any]) -> Facts:
-    """Return the facts of a parsed body.
+def prompt_parts(body: dict[str, Any]) -> list[Any]:
+    """Return the parts of a prompt: each message, then the system prompt and the tools.
+
+    Raises:
+        Refusal: messages or tools have a type the API does not define.
+    """
+    return [*_field(body, "messages", list, []), body.get("system"), _read_tools(body)]
+
+
+def hear(part: Any) -> Said:
+    """Return what a part of a prompt says beside its text.
+
+    Raises:
+        Refusal: a source has no type.
+    """
+    texts, sources = _walk(part)
+    return Said(sum(map(len, texts)), tuple(sorted(sources)))
+
+
+def read_text(part: Any) -> str:
+    """Return all text of a part of a prompt: what signals look at; never sent to OPA."""
+    return "\n".join(_walk(part)[0])
+
+
+def read_facts(body: dict[str, Any], said: Iterable[Said]) -> Facts:
+    """Return the facts of a parsed body whose prompt's parts say this.
 
     Raises:
         Refusal: a field that decides something has a type the API does not define.
     """
-    messages = _field(body, "messages", list, [])
     tools = _read_tools(body)
-    texts: list[str] = []
-    sources: set[tuple[str, str]] = set()
-    _walk([body.get("system"), messages, tools], texts, sources)
+    chars, sources = 0, set[tuple[str, str]]()
+    for each in said:
+        chars += each.chars
+        sources.update(each.sources)
     return Facts(
         model=_field(body, "model", str, ""),
         stream=_field(body, "stream", bool, False),
@@ -82,10 +113,9 @@ def read_facts(body: dict[str, Any]) -> Facts:
         ),
         mcp_hosts=tuple(_host(server) for server in _field(body, "mcp_servers", list, [])),
         sources=tuple(Source(kind=k, media_type=m) for k, m in sorted(sources)),
-        messages=len(messages),
-        prompt_chars=sum(map(len, texts)),
+        messages=len(_field(body, "messages", list, [])),
+        prompt_chars=chars,
         session_id=_session_id(body),
-        prompt="\n".join(texts),
     )
 
 
@@ -137,11 +167,13 @@ def _session_id(body: dict[str, Any]) -> str:
     return session_id[:128] if isinstance(session_id, str) and session_id.isprintable() else ""
 
 
-def _walk(root: Any, texts: list[str], sources: set[tuple[str, str]]) -> None:
-    """Collect text leaves and source blocks, in order and without recursion.
+def _walk(root: Any) -> tuple[list[str], set[tuple[str, str]]]:
+    """Return text leaves and source blocks, in order and without recursion.
 
     The input of a tool call is text that a model wrote; a `source` in it is none.
     """
+    texts: list[str] = []
+    sources: set[tuple[str, str]] = set()
     stack = [(root, True)]
     while stack:
         value, may_be_block = stack.pop()
@@ -159,6 +191,7 @@ def _walk(root: Any, texts: list[str], sources: set[tuple[str, str]]) -> None:
                 for key, inner in reversed(value.items())
                 if key not in skipped and not (is_media and key == "data")
             )
+    return texts, sources
 
 
 def _note_source(block: dict[str, Any], sources: set[tuple[str, str]]) -> None:

@@ -49,6 +49,7 @@ from lake.hot_read import HotReader, UnreachableError  # noqa: E402
 from lake.read import LakeReader, Owner  # noqa: E402
 from lake.recorder import Recorder, RecorderSettings  # noqa: E402
 from lake.signing import Signer  # noqa: E402
+from lake.witness import Witnesses  # noqa: E402
 
 WORDS = (ROOT / "README.md").read_text().split()
 REQUEST_BYTES = ANSWER_BYTES = 4_096
@@ -133,7 +134,13 @@ def _record(
     own.open()
     reader = JournalFolder(folder / "journal")
     recorder = Recorder(
-        lake, reader, own, Texts(), Signer(folder / "keys"), RecorderSettings(commit_every_s=15)
+        lake,
+        reader,
+        own,
+        Texts(),
+        Signer(folder / "keys"),
+        Witnesses([]),
+        RecorderSettings(commit_every_s=15),
     )
 
     def record() -> None:

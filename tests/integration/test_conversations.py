@@ -41,6 +41,11 @@ def test_a_conversation_is_kept_whole_and_stored_once(deployment: Deployment) ->
     bodies = converse(deployment, token, 6, {"x-claude-code-session-id": "s-lin"})
     deployment.wait_for("select 1 from exchanges where subject = 'lin'", count=6)
     assert recorded(deployment, token, "s-lin") == bodies
+    rows = deployment.sql(
+        "select request_body from bodies join exchanges using (exchange_id) "
+        "where subject = 'lin' order by started_at"
+    )
+    assert [row["request_body"].encode() for row in rows] == bodies
     (stored,) = deployment.sql(
         "select sum(c.size)::bigint as size from contents c join exchanges e using (exchange_id) "
         "where e.subject = 'lin' and c.side = 'request'"

@@ -237,6 +237,14 @@ def test_a_running_exchange_has_its_bodies_from_recorders_and_tables(
     assert committed.request_body == b"".join(BODY)
 
 
+def test_exchanges_that_build_on_each_other_end_the_look(lake: Lake, clock: Clock) -> None:
+    recorder = Recorder("here")
+    recorder.whole["x3"] = whole("x3", 300, "x4", (Kept(start=0, count=1),))
+    recorder.whole["x4"] = whole("x4", 400, "x3", (Kept(start=0, count=1),))
+    with pytest.raises(BrokenBody):
+        reader(lake, clock, recorder).exchange("x3")
+
+
 def test_a_committed_exchange_may_build_on_one_that_still_runs(lake: Lake, clock: Clock) -> None:
     recorder = Recorder("here")
     recorder.whole["x3"] = whole("x3", 300)

@@ -31,6 +31,7 @@ from gateway.records import (
 )
 from lake.catalog import Lake, open_lake
 from lake.recorder import CursorMovedError, Recorder, RecorderSettings, StepResult
+from lake.witness import Witnesses
 
 SECOND = 10**9
 FRAME_BYTES = 100
@@ -126,6 +127,8 @@ class MemoryLake(Lake):
             "proofs": [],
         }
         self.properties: dict[str, dict[str, str]] = {name: {} for name in self.ids}
+        self.sizes: dict[str, int] = {}
+        """Of pieces, by their ids."""
         self.fault: tuple[int, str] | None = None
 
     def load(self, name: str) -> Table:
@@ -139,6 +142,8 @@ class MemoryLake(Lake):
         name = str(table.name)
         if rows is not None:
             self.ids[name] += map(str, rows.column(rows.schema.names[0]).to_pylist())
+            if name == "contents":
+                self.sizes |= {row["piece_id"]: row["size"] for row in rows.to_pylist()}
         self.properties[name] |= properties
         if fails == "after":
             raise FaultError
@@ -234,7 +239,7 @@ def recorder(lake: Lake, journals: ListJournals, **bounds: float) -> Recorder:
         poll_s=0.001,
         longest_back_off_s=0.002,
     )
-    return Recorder(lake, journals, journals, PlainTexts(), PlainSigner(), chosen)
+    return Recorder(lake, journals, journals, PlainTexts(), PlainSigner(), Witnesses([]), chosen)
 
 
 def drain(subject: Recorder, now_ns: int = 100 * SECOND) -> None:
@@ -565,3 +570,29 @@ def test_any_history_gives_each_exchange_and_event_once(actions: list[Action]) -
     assert requests == sorted(history.exchanges)
     assert len(set(ids["contents"])) == len(ids["contents"])
     assert set(history.journals.journals()) <= {history.journals.own}
+
+
+@pytest.mark.parametrize("own", ["recorder-0", "a-recorder"])
+def test_an_interrupted_exchange_is_closed_only_with_all_that_was_delivered(own: str) -> None:
+    journals, lake = ListJournals(), MemoryLake()
+    journals.add("proxy", opening("a"))
+    for _ in range(20):
+        journals.add("proxy", chunk("a"))
+    journals.add(own, closing("a"))
+    journals.dead |= {"proxy", own}
+    drain(recorder(lake, journals, read_bytes=2 * FRAME_BYTES))
+    assert lake.sizes == {"a.request.0": 5, "a.response.0": 40}
+
+
+@pytest.mark.parametrize("commit", range(2))
+def test_rows_whose_proof_is_missing_are_proven_before_their_journal_goes(commit: int) -> None:
+    journals, lake = ListJournals(), MemoryLake()
+    for record in exchange("a"):
+        journals.add("w", record)
+    journals.dead.add("w")
+    lake.fault = (commit + 1, "before")
+    with pytest.raises(FaultError):
+        recorder(lake, journals).step(SECOND, flush=True)
+    drain(recorder(lake, journals))
+    assert (lake.ids["exchanges"], lake.ids["proofs"]) == (["a"], ["w"])
+    assert journals.journals() == []

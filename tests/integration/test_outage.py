@@ -20,6 +20,7 @@ from lake.hot_read import HotReader
 from lake.read import LakeReader, Owner
 from lake.recorder import Recorder, RecorderSettings
 from lake.signing import Signer
+from lake.witness import Witnesses
 
 BATCH_BYTES = 100_000
 READ_BYTES = 50_000
@@ -49,7 +50,9 @@ class Host:
             longest_back_off_s=0.1,
         )
         reader = JournalFolder(folder)
-        self.recorder = Recorder(lake, reader, own, Texts(), Signer(root / "keys"), bounds)
+        self.recorder = Recorder(
+            lake, reader, own, Texts(), Signer(root / "keys"), Witnesses([]), bounds
+        )
         self.stop = threading.Event()
         self.thread = threading.Thread(
             target=self.recorder.run, args=(self.stop, time.time_ns), daemon=True

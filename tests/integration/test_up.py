@@ -120,14 +120,23 @@ def test_however_it_ends_no_process_is_left(tmp_path: Path, sent: signal.Signals
         assert wait_until_gone(pids) == []
 
 
-def test_a_child_that_dies_ends_everything_with_a_clear_line(tmp_path: Path) -> None:
-    with running(tmp_path / "var") as deployment:
-        pids = children_of(deployment)
-        os.kill(pids["opa"], signal.SIGKILL)
-        said, _ = deployment.process.communicate(timeout=60)
-        assert deployment.process.returncode == 1
-        assert b"countersign: opa ended (exit -9), so everything was stopped" in said
-        assert wait_until_gone(list(pids.values())) == []
+def test_a_child_that_cannot_come_up_at_the_first_start_ends_everything(tmp_path: Path) -> None:
+    catalog = f"sqlite:///{tmp_path}/nowhere/catalog.db"
+    done = up(tmp_path / "var", COUNTERSIGN_LAKE__CATALOG=catalog)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("countersign: recorder ended (exit 1), so everything was stopped")
+
+
+def test_a_second_deployment_in_the_same_folder_is_one_clear_line(tmp_path: Path) -> None:
+    with running(tmp_path / "var") as first:
+        done = up(tmp_path / "var")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == (
+            f"countersign: another `countersign up` (process {first.process.pid}) runs in "
+            f"{tmp_path}/var: stop it, or name another --folder\n"
+        )
+        assert first.run("policy", "status").startswith("active revision")
 
 
 def test_a_second_start_finds_what_the_first_recorded(tmp_path: Path) -> None:

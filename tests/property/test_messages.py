@@ -12,7 +12,7 @@ from gateway.domain import Refusal
 from gateway.messages import answers
 from gateway.messages.answers import read_prompt_text, read_response_text
 from gateway.messages.body import parse
-from gateway.messages.facts import Facts, read_facts
+from gateway.messages.facts import Facts, hear, prompt_parts, read_facts, read_text
 from gateway.messages.recordable import make_recordable
 from gateway.messages.sse import EventReader, NotEvents, Unreadable, encode_event, read_json
 
@@ -97,9 +97,19 @@ def test_any_json_has_facts_or_is_refused_and_can_be_recorded(fields: dict[str, 
     body = json.dumps(fields).encode()
     make_recordable(body, fields)
     try:
-        assert isinstance(read_facts(parse(body)), Facts)
+        assert isinstance(facts_of(parse(body)), Facts)
     except Refusal as e:
         assert e.code == "body.wrong_type"
+
+
+def facts_of(body: dict[str, Any]) -> Facts:
+    """Return the facts of a body, nothing of it known before."""
+    return read_facts(body, map(hear, prompt_parts(body)))
+
+
+def prompt_of(body: dict[str, Any]) -> str:
+    """Return what signals look at."""
+    return "\n".join(map(read_text, prompt_parts(body)))
 
 
 PDF = {"type": "base64", "media_type": "application/pdf", "data": "AAAA"}
@@ -132,8 +142,8 @@ def test_the_facts_of_a_request() -> None:
             {"role": "assistant", "content": [TOOL_USE]},
         ],
     }
-    facts = read_facts(body)
-    assert facts.prompt == "be kind\nlook\nhttps://x\nls\nurl"
+    facts = facts_of(body)
+    assert prompt_of(body) == "look\nhttps://x\nls\nurl\nbe kind\n"
     assert (facts.model, facts.stream, facts.max_tokens, facts.messages) == (
         "claude-sonnet-4-5",
         True,
@@ -221,7 +231,7 @@ def test_everything_that_is_text_is_looked_at() -> None:
             },
         ],
     }
-    prompt = read_facts(body).prompt
+    prompt = prompt_of(body)
     for words in ("in a tool", "in a schema", "in a document", "in a call"):
         assert words in prompt
-    assert "AAAA" not in read_facts({"messages": [{"content": [{"source": PDF}]}]}).prompt
+    assert "AAAA" not in prompt_of({"messages": [{"content": [{"source": PDF}]}]})

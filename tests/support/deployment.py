@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway.published import ProcessesReport, ProcessReport, processes_file, read_published
+
 ROOT = Path(__file__).parents[2]
 START_S = 60
 COUNTERSIGN = [sys.executable, "-m", "gateway"]
@@ -41,6 +43,12 @@ class Deployment:
     def recorder_url(self) -> str:
         """Where the recorder's API is."""
         return f"http://127.0.0.1:{self.base_port + 6}"
+
+    @property
+    def processes(self) -> dict[str, ProcessReport]:
+        """Its processes by name, as their supervisor published them last."""
+        report = read_published(processes_file(self.folder), ProcessesReport)
+        return {process.name: process for process in report.processes} if report else {}
 
     def run(self, *arguments: str, token: str = "", check: bool = True) -> str:
         """Run a `countersign` command against this deployment and return what it prints."""

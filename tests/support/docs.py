@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pyiceberg.types import IcebergType, ListType, MapType, StructType
+
 from gateway.config import describe_settings
 from gateway.demo.directives import DIRECTIVES
 from lake.catalog import SHAPES
+from lake.names import ELSEWHERE, Elsewhere
 
 ROOT = Path(__file__).parents[2]
 OPA = ROOT / ".tools" / "opa-1.22.2" / "opa"
@@ -59,18 +62,43 @@ def columns() -> str:
     parts = []
     for name, shape in SHAPES.items():
         rows = "\n".join(
-            f"| `{field.name}` | {field.field_type} | {field.doc} |"
+            f"| `{field.name}` | {_type(field.field_type)} | {field.doc} | {_names(field.name)} |"
             for field in shape.schema().fields
         )
-        parts.append(f"## {name}\n\n| column | type | what it is |\n| --- | --- | --- |\n{rows}")
+        head = "| column | type | what it is | OTel | OCSF |\n| --- | --- | --- | --- | --- |"
+        parts.append(f"## {name}\n\n{head}\n{rows}")
     tables = "\n\n".join(parts)
     return f"""# The tables
 
 Apache Iceberg, format version 2, Parquet with zstd, partitioned by day and retention class. The
-recorder writes them; auditors read them with `countersign sql`, DuckDB or Spark.
+recorder writes them; auditors read them with `countersign sql`, DuckDB or Spark. The last columns
+say what OpenTelemetry's GenAI conventions and OCSF call the same, where they have a name for it.
+
+An exchange lists its request body as pieces, its own and some kept from its base: `countersign sql`
+has a view `bodies` (`exchange_id`, `request_body`, `response_body`) that puts them together.
 
 {tables}
 """
+
+
+def _type(kind: IcebergType) -> str:
+    """Return a type in short: the fields of a struct by name."""
+    match kind:
+        case ListType():
+            return f"list of {_type(kind.element_type)}"
+        case MapType():
+            return f"map of {_type(kind.key_type)} to {_type(kind.value_type)}"
+        case StructType():
+            return (
+                f"({', '.join(f'{field.name} {_type(field.field_type)}' for field in kind.fields)})"
+            )
+        case _:
+            return str(kind)
+
+
+def _names(column: str) -> str:
+    names = ELSEWHERE.get(column, Elsewhere())
+    return " | ".join(f"`{name}`" if name else "" for name in names)
 
 
 def directives() -> str:

@@ -27,8 +27,10 @@ from gateway.gate import Gate
 from gateway.masking.rules import MaskTable
 from gateway.ports import Arrival, CallerGone, Headers
 from gateway.records import Closing, Opening, Record
+from gateway.scans import Scans
 from gateway.strangers import Strangers
 from gateway.tables import SignalSpec, Tables
+from gateway.unrecorded import Unrecorded
 
 REVISION = "test"
 NOW_NS = 1_800_000_000_000_000_000
@@ -200,7 +202,10 @@ class FakeJournal:
         self.records += records
 
     def owe(self, record: Record) -> None:
-        self.owed.append(record)
+        if self.fails_at is type(record):
+            self.owed.append(record)
+        else:
+            self.append(record)
 
     async def durable(self) -> None:
         if self.fails_at == "durable":
@@ -335,6 +340,7 @@ class World:
         self.journal = FakeJournal(self.log)
         self.upstream = FakeUpstream(self.log, self.answer)
         self.strangers = Strangers(self.journal, self.clock, lambda: "evt_1")
+        self.unrecorded = Unrecorded(self.journal, self.clock, lambda: "evt_1")
         self.gate = Gate(
             identity=self.identity,
             policy=self.policy,
@@ -342,9 +348,11 @@ class World:
             approvals=self.approvals,
             upstream=self.upstream,
             strangers=self.strangers,
+            unrecorded=self.unrecorded,
             now_ns=self.clock,
             new_id=lambda: ExchangeId("exch_1"),
             conversations=Conversations(b"key"),
+            scans=Scans(),
             version="0",
         )
 

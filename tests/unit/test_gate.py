@@ -1,6 +1,7 @@
 """The nine steps and their order, over in-memory doubles."""
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from support.fakes import (
     APPROVED,
     DENY,
     HOLD,
+    NOW_NS,
     STALE,
     FakeAnswer,
     FakeApprovals,
@@ -29,8 +31,18 @@ from gateway.domain import (
     Unauthenticated,
     Verdict,
 )
+from gateway.exchange import format_time
 from gateway.messages.sse import encode_event
-from gateway.records import Chunk, Closing, Event, MaskApplied, Opening, Redecided, Usage
+from gateway.records import (
+    Chunk,
+    Closing,
+    Event,
+    MaskApplied,
+    Opening,
+    Record,
+    Redecided,
+    Usage,
+)
 
 MESSAGE = (
     b'{"type":"message","id":"msg_1","model":"m-1","content":[{"type":"text","text":"%s"}],'
@@ -234,6 +246,56 @@ async def test_a_stream_that_cannot_be_recorded_any_more_is_cut_with_an_error_ev
     world.journal.fails_at = Chunk
     await world.run()
     assert b"hi" not in world.caller.received
+
+
+@pytest.mark.parametrize(
+    ("record", "refused", "cut"),
+    [pytest.param(Opening, 1, 0, id="refused"), pytest.param(Chunk, 0, 1, id="cut")],
+)
+async def test_what_a_failing_journal_stopped_is_one_event_when_it_works_again(
+    record: type[Record], refused: int, cut: int
+) -> None:
+    world = World(caller=FakeCaller(), answer=stream(HEAD, text_delta("hi"), TAIL, STOP))
+    world.journal.fails_at = record
+    await world.run()
+    world.journal.fails_at = Event
+    with pytest.raises(Failure):
+        world.unrecorded.flush()
+    world.journal.fails_at = None
+    for _ in range(2):
+        world.unrecorded.flush()
+    at = format_time(NOW_NS)
+    assert world.journal.records[-1] == Event(
+        event_id="evt_1",
+        at_ns=NOW_NS,
+        kind="recording.failed",
+        reason="recording_unavailable",
+        message=(
+            f"Between {at} and {at} the journal could not be written: "
+            f"{refused} exchanges were refused, {cut} were cut."
+        ),
+        count=1,
+        detail_json=f'{{"from":"{at}","to":"{at}","refused":{refused},"cut":{cut}}}',
+    )
+    assert [type(r) for r in world.journal.records].count(Event) == 1
+
+
+async def test_the_error_event_that_cuts_a_stream_is_owed_before_its_closing() -> None:
+    world = World(caller=FakeCaller(), answer=stream(HEAD, text_delta("hi"), TAIL, STOP))
+    world.journal.fails_at = Chunk
+    await world.run()
+    (error,) = world.journal.owed
+    assert isinstance(error, Chunk)
+    assert world.caller.received == error.data
+    assert world.journal.closing.released_bytes == len(error.data)
+
+
+async def test_a_clock_that_is_set_back_gives_no_time_before_the_one_before() -> None:
+    world = World(caller=FakeCaller(), answer=stream(HEAD, text_delta("hi"), TAIL, STOP))
+    times = iter(range(NOW_NS, 0, -(10**9)))
+    world.gate = dataclasses.replace(world.gate, now_ns=lambda: next(times))
+    await world.run()
+    assert {record.at_ns for record in world.journal.records} == {NOW_NS}
 
 
 async def test_an_unreadable_body_is_refused_and_recorded_without_content() -> None:

@@ -4,12 +4,17 @@ import asyncio
 import errno
 import json
 import os
-from collections.abc import AsyncIterator, Sequence
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
+from support.disks import unwritable
 
 from gateway.births import KIND
+from gateway.children import fork
 from gateway.domain import Failure
 from gateway.journal import Journal, open_journal
 from gateway.journal_folder import JournalFolder
@@ -177,9 +182,17 @@ async def test_a_folder_that_cannot_be_written_is_an_error_at_once(tmp_path: Pat
         Journal(tmp_path / "file", "j1", lambda: 7).open()
 
 
+def test_a_journal_that_cannot_be_opened_leaves_nothing(tmp_path: Path) -> None:
+    births = tmp_path / "births"
+    births.mkdir()
+    with pytest.raises(OSError, match="births"):
+        Journal(tmp_path, "j1", lambda: 7).open()
+    assert list(tmp_path.iterdir()) == [births]
+
+
 async def test_journals_of_a_host_are_numbered_and_say_so_first(tmp_path: Path) -> None:
     for journal_id in ("j1", "j2", "j3"):
-        async with open_journal(tmp_path, lambda j=journal_id: j, lambda: 7):
+        async with open_journal(tmp_path, partial(str, journal_id), lambda: 7):
             pass
     folder = JournalFolder(tmp_path)
     firsts = [folder.read(journal, START, 4096)[0][0][2].record for journal in folder.journals()]
@@ -192,3 +205,124 @@ async def test_journals_of_a_host_are_numbered_and_say_so_first(tmp_path: Path) 
         )
         for number, journal_id, previous in ((1, "j1", None), (2, "j2", "j1"), (3, "j3", "j2"))
     ]
+
+
+async def test_below_the_floor_only_what_is_owed_is_written(tmp_path: Path) -> None:
+    more_than_there_is = shutil.disk_usage(tmp_path).total
+    async with open_journal(
+        tmp_path, lambda: "j1", lambda: 7, min_free_bytes=more_than_there_is
+    ) as journal:
+        with pytest.raises(Failure) as failure:
+            journal.append(event(1))
+        assert failure.value.code == "recording_unavailable"
+        journal.owe(event(2))
+        assert read_all(tmp_path) == [event(2)]
+
+
+async def test_the_floor_counts_what_was_written_since_it_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = os.statvfs(tmp_path)
+    room_bytes = 1000
+    floor = free.f_bavail * free.f_frsize - room_bytes
+    monkeypatch.setattr(os, "fstatvfs", lambda _: free)
+    journal = Journal(tmp_path, "j1", lambda: 7, min_free_bytes=floor)
+    journal.open()
+    journal.append(event(1, size=room_bytes))
+    with pytest.raises(Failure):
+        journal.append(event(2))
+    journal.measure_room()
+    journal.append(event(3))
+    assert [record.event_id for record in read_all(tmp_path)] == ["1", "3"]
+    journal.close()
+
+
+async def test_what_is_owed_is_written_before_what_comes_after_it(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", fail)
+        journal.owe(event(1))
+        with pytest.raises(Failure):
+            journal.append(event(2))
+    journal.append(event(3))
+    assert read_all(tmp_path) == [event(1), event(3)]
+
+
+async def test_a_journal_that_cannot_sync_ends_its_process(tmp_path: Path) -> None:
+    with pytest.RaisesGroup(Failure):
+        async with open_journal(tmp_path, lambda: "j1", lambda: 7) as journal:
+            cannot_sync = os.open("/dev/full", os.O_WRONLY)
+            os.dup2(cannot_sync, fd_of(tmp_path / "j1" / "00000001.segment"))
+            os.close(cannot_sync)
+            journal._appended += 1
+            await asyncio.sleep(30)
+
+
+def _live_on(ready: Callable[[], None]) -> None:
+    ready()
+    time.sleep(60)
+
+
+def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "j1", lambda: 7)
+    journal.open()
+    life = fork(_live_on, (), tmp_path / "log", journal.abandon)
+    assert life.ready is not None
+    assert life.ready.recv() == ""
+    folder = JournalFolder(tmp_path)
+    assert not folder.is_dead("j1")
+    journal.close()
+    assert folder.is_dead("j1")
+    life.process.kill()
+
+
+@pytest.mark.parametrize("damage", ["a flipped bit", "a length that is too long", "a lost tail"])
+def test_a_segment_damaged_in_the_middle_is_named_and_nothing_after_it_is_read(
+    tmp_path: Path, damage: str
+) -> None:
+    journal = Journal(tmp_path, "j1", lambda: 7, segment_bytes=500)
+    journal.open()
+    for number in range(20):
+        journal.append(event(number))
+    journal.close()
+    segment = tmp_path / "j1" / "00000002.segment"
+    data = bytearray(segment.read_bytes())
+    match damage:
+        case "a flipped bit":
+            data[30] ^= 1
+        case "a length that is too long":
+            data[1] = 0xFF
+        case _:
+            del data[-1:]
+    segment.write_bytes(data)
+    folder = JournalFolder(tmp_path)
+    position = START
+    read: list[Event] = []
+    with pytest.raises(CorruptFrame):
+        while True:
+            frames, position = folder.read("j1", position, 4096)
+            read += events_of(frames)
+    assert read == [event(number) for number in range(len(read))]
+    assert position.segment in {1, 2}
+    assert folder.unread_bytes("j1", position) > 0
+
+
+def test_a_folder_that_became_read_only_refuses_until_it_is_writable_again(
+    tmp_path: Path,
+) -> None:
+    journal = Journal(tmp_path, "j1", lambda: 7, segment_bytes=400)
+    journal.open()
+    journal.append(event(1, size=350))
+    with unwritable(tmp_path / "j1"):
+        for _ in range(2):
+            with pytest.raises(Failure):
+                journal.append(event(2))
+        with pytest.raises(OSError, match="not permitted"), unwritable(tmp_path):
+            Journal(tmp_path, "j2", lambda: 7).open()
+    journal.append(event(3))
+    journal.close()
+    assert read_all(tmp_path) == [event(1, size=350), event(3)]

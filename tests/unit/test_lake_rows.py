@@ -34,6 +34,7 @@ from gateway.records import (
 )
 from lake.catalog import SHAPES
 from lake.exchange_rows import exchange_row
+from lake.names import ELSEWHERE
 from lake.rows import LARGEST, Exchange, content_rows, event_row
 
 START_NS = 1_700_000_000_000_001_000
@@ -409,3 +410,8 @@ def test_every_column_is_documented_once() -> None:
         assert len(names) == len(set(names))
         assert all(column.doc for column in shape.columns)
         assert set(shape.unmeasured) <= set(names)
+
+
+def test_every_name_elsewhere_is_of_a_column() -> None:
+    columns = {column.name for shape in SHAPES.values() for column in shape.columns}
+    assert set(ELSEWHERE) <= columns

@@ -1,0 +1,148 @@
+"""Journals: none missing by the numbers of their births, and those on disk without damage.
+
+What is on disk and not yet sealed has checksums and numbers only.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from gateway.records import CorruptFrame, Position
+from lake.chains import Link
+from lake.sources import JournalReader
+from lake.verify.report import Progress, Report
+from lake.verify.tables import Tables
+
+BORN: Final = "journal.began"
+_READ_BYTES: Final = 8 * 1024 * 1024
+
+
+class Birth(NamedTuple):
+    """That a journal began, as its first record or the host's own list says."""
+
+    host: str
+    number: int
+    journal_id: str
+
+
+class OnDisk(msgspec.Struct, kw_only=True):
+    """A journal as it was found on disk."""
+
+    first: int | None = None
+    """Sequence of its first record; None when it holds none."""
+    following: int = 0
+    """Sequence after its last."""
+    records: int = 0
+    gaps: list[tuple[int, int]] = []
+    """First and last sequence of what lacks."""
+    corrupt: str = ""
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """This host's journals; taken before the tables are opened, which must know the rest."""
+
+    births: tuple[Birth, ...] = ()
+    journals: Mapping[str, OnDisk] = {}
+
+
+def read_host(births: Sequence[Birth], reader: JournalReader, progress: Progress) -> Host:
+    """Read every journal on disk to its end."""
+    journals = {}
+    names = reader.journals()
+    for number, journal_id in enumerate(names, start=1):
+        journals[journal_id] = _read(reader, journal_id)
+        progress("journals", number, len(names))
+    return Host(births=tuple(births), journals=journals)
+
+
+def check_journals(
+    tables: Tables, host: Host, ends: Mapping[str, Link], report: Report, *, is_whole: bool
+) -> None:
+    """Check journals against each other and against where their proofs end.
+
+    Args:
+        tables: The tables.
+        host: This host's journals.
+        ends: By journal, where its proofs end.
+        report: Takes what is found.
+        is_whole: Whether `ends` has all journals, so that one which is not there is missing.
+    """
+    for journal_id, found in host.journals.items():
+        _check_on_disk(journal_id, found, ends.get(journal_id, Link()).next_sequence, report)
+    report.coverage.live_journals = len(host.journals)
+    report.coverage.live_records = sum(found.records for found in host.journals.values())
+    if is_whole:
+        _check_births(_recorded_births(tables, report), host, ends, report)
+
+
+def _read(reader: JournalReader, journal_id: str) -> OnDisk:
+    found, position = OnDisk(), Position(0, 0)
+    try:
+        while True:
+            frames, position = reader.read(journal_id, position, _READ_BYTES)
+            if not frames:
+                return found
+            for _, _, frame in frames:
+                if found.first is None:
+                    found.first = found.following = frame.sequence
+                if frame.sequence != found.following:
+                    found.gaps.append((found.following, frame.sequence - 1))
+                found.following = frame.sequence + 1
+            found.records += len(frames)
+    except FileNotFoundError:  # recorded and let go of while it was read
+        return found
+    except CorruptFrame as e:
+        found.corrupt = f"segment {position.segment}: {e}"
+        return found
+
+
+def _check_on_disk(journal_id: str, found: OnDisk, end: int, report: Report) -> None:
+    where = f"journal {journal_id} on disk"
+    if found.corrupt:
+        report.find("corrupt", where, found.corrupt)
+    if found.first is not None and found.first > end:
+        report.find("gap", where, f"records {end}-{found.first - 1} are neither there nor recorded")
+    for first, last in found.gaps:
+        report.find("gap", where, f"records {first}-{last} are not there")
+
+
+def _recorded_births(tables: Tables, report: Report) -> list[Birth]:
+    births = []
+    rows = tables.run("SELECT journal_id, detail_json FROM events WHERE kind = ?", [BORN])
+    for journal_id, detail_json in rows.fetchall():
+        try:
+            detail = json.loads(detail_json)
+            births.append(Birth(str(detail["host"]), int(detail["number"]), str(journal_id)))
+        except (ValueError, TypeError, KeyError):
+            report.find("edited", f"journal {journal_id}", "its first record can't be read")
+    return births
+
+
+def _check_births(
+    recorded: Sequence[Birth], host: Host, ends: Mapping[str, Link], report: Report
+) -> None:
+    numbers: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for birth in (*recorded, *host.births):
+        numbers[birth.host][birth.number].add(birth.journal_id)
+    for name, journals in sorted(numbers.items()):
+        for number in range(1, max(journals) + 1):
+            _check_number(f"journal {number} of host {name}", journals.get(number, set()), report)
+    for journal_id in sorted(ends.keys() - {birth.journal_id for birth in recorded}):
+        report.find("missing", f"journal {journal_id}", "its first record is not there")
+    for birth in host.births:
+        if birth.journal_id not in ends and birth.journal_id not in host.journals:
+            report.find(
+                "missing",
+                f"journal {birth.journal_id}",
+                "it began on this host, and neither it nor a proof of it is there",
+            )
+
+
+def _check_number(where: str, journals: set[str], report: Report) -> None:
+    if not journals:
+        report.find("missing", where, "no such journal is there")
+    elif len(journals) > 1:
+        report.find("duplicate", where, f"several have that number: {', '.join(sorted(journals))}")

@@ -1,0 +1,49 @@
+"""A whole verification, step by step."""
+
+from collections.abc import Callable, Iterable
+
+from lake.signing import PublicKeys
+from lake.verify.journals import Host, check_journals
+from lake.verify.proofs import Proofs
+from lake.verify.report import Progress, Report
+from lake.verify.rows import check_rows
+from lake.verify.tables import UNREADABLE, Tables
+from lake.verify.witness import check_witness
+
+
+def verify(
+    tables: Tables,
+    keys: PublicKeys,
+    progress: Progress,
+    *,
+    since: int = 0,
+    host: Host | None = None,
+    witness: Iterable[bytes] = (),
+) -> Report:
+    """Check everything that is given.
+
+    Args:
+        tables: The tables, as of one moment.
+        keys: The public keys that are trusted.
+        progress: Told how far each step is.
+        since: Only proofs sealed then or later, and what they cover: microseconds since the epoch.
+        host: The journals of this host, read before the tables were opened; None for a copy.
+        witness: Lines that a witness was told.
+    """
+    report = Report()
+    live = host.journals.keys() if host else ()
+    proofs = Proofs(tables, keys, report, since)
+    steps: dict[str, Callable[[], None]] = {
+        "proofs": lambda: proofs.check(progress),
+        "rows": lambda: check_rows(tables, report, since, live, progress),
+        "witness": lambda: check_witness(tables, witness, report),
+        "journals": lambda: check_journals(
+            tables, host or Host(), proofs.ends, report, is_whole=since == 0
+        ),
+    }
+    for name, step in steps.items():
+        try:
+            step()
+        except UNREADABLE as e:
+            report.find("unreadable", name, str(e).partition("\n")[0][:300])
+    return report

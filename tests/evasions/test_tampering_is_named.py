@@ -1,0 +1,400 @@
+"""Every kind of change to the record, each named by a verification."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support.ledger import event, exchange, journal, live, record, verified
+
+from lake.digests import Digest, Stretch, record_digest
+from lake.signing import Signer
+
+Rows = list[dict[str, Any]]
+Change = Callable[[Rows], Rows]
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four batches in two journals, and after that one more in another; a copy from between."""
+    folder = tmp_path_factory.mktemp("history")
+    record(
+        folder,
+        [
+            [*exchange("x1", 1), *exchange("x2", 2, base="x1"), event("e1", 2)],
+            exchange("y1", 3),
+            [*exchange("x3", 4), event("e2", 5)],
+            [*exchange("y2", 6), event("e3", 7)],
+        ],
+    )
+    shutil.copytree(folder / "warehouse", folder / "earlier")
+    record(folder, [exchange("z1", 8)], run="-2")
+    return folder
+
+
+@pytest.fixture
+def copy(history: Path, tmp_path: Path) -> Path:
+    """A copy of it to tamper with."""
+    return shutil.copytree(history, tmp_path / "copy")
+
+
+def found(folder: Path, **options: Any) -> set[tuple[str, str]]:
+    """Return what a verification finds: kind, and what it concerns."""
+    return {(f.kind, f.where) for f in verified(folder, **options).findings}
+
+
+def data_files(folder: Path, table: str) -> list[Path]:
+    """Return the data files of a table."""
+    return sorted((folder / "warehouse" / "countersign" / table / "data").rglob("*.parquet"))
+
+
+def rewrite(folder: Path, table: str, change: Change) -> None:
+    """Change the rows of a table in its files, as who may write there could."""
+    for path in data_files(folder, table):
+        schema = pq.read_schema(path)
+        rows = pq.ParquetFile(path).read().to_pylist()
+        pq.write_table(pa.Table.from_pylist(change(rows), schema=schema), path)
+
+
+def seen(table: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row as digests see it."""
+    return {
+        name: int(value.timestamp() * 1e6) if hasattr(value, "timestamp") else value
+        for name, value in row.items()
+    }
+
+
+def setting(column: str, value: Any, *, of: str, is_digest_renewed: bool = False) -> Change:
+    """Change one value of one row, and its digest to match if so wanted."""
+
+    def change(rows: Rows) -> Rows:
+        for row in rows:
+            if of in row.values():
+                row[column] = value
+                if is_digest_renewed:
+                    row["record_digest"] = record_digest("exchanges", seen("exchanges", row))
+        return rows
+
+    return change
+
+
+def without(name: str) -> Change:
+    """Remove a row."""
+    return lambda rows: [row for row in rows if name not in row.values()]
+
+
+def twice(name: str) -> Change:
+    """Repeat a row."""
+    return lambda rows: [*rows, *(row for row in rows if name in row.values())]
+
+
+def with_a_forged_one(rows: Rows) -> Rows:
+    """Add a row that looks right, after the last of its journal."""
+    forged = [
+        row | {"exchange_id": "x9", "sequence": 900, "content_digests": []}
+        for row in rows
+        if row["exchange_id"] == "x3"
+    ]
+    for row in forged:
+        row["record_digest"] = record_digest("exchanges", seen("exchanges", row))
+    return rows + forged
+
+
+def test_an_untouched_record_is_clean(history: Path) -> None:
+    report = verified(history, host=live(history), is_witnessed=True)
+    assert report.findings == []
+    coverage = report.coverage
+    assert (coverage.journals, coverage.rows, coverage.pieces) == (6, 6 + 3 + 6, 12)
+    assert coverage.proofs >= 5
+    assert coverage.witnessed >= 5
+    assert verified(history, since=1).findings == []
+
+
+X2 = "exchanges x2 (journal proxy-a, record 8)"
+E1 = "events e1 (journal proxy-a, record 9)"
+ROWS = [
+    pytest.param("exchanges", setting("prompt_text", "no", of="x2"), {("edited", X2)}, id="text"),
+    pytest.param(
+        "exchanges",
+        setting("subject", "eve", of="x2", is_digest_renewed=True),
+        {("edited", X2)},
+        id="text and digest",
+    ),
+    pytest.param("exchanges", setting("status", None, of="x2"), {("edited", X2)}, id="to null"),
+    pytest.param(
+        "exchanges",
+        without("x2"),
+        {
+            ("missing", "a row of exchanges (journal proxy-a, record 8)"),
+            ("added", "contents x2.request.0"),
+            ("added", "contents x2.response.0"),
+        },
+        id="row removed",
+    ),
+    pytest.param("exchanges", twice("x2"), {("duplicate", X2)}, id="row repeated"),
+    pytest.param(
+        "exchanges",
+        with_a_forged_one,
+        {("unsigned", "exchanges x9 (journal proxy-a, record 900)")},
+        id="row added",
+    ),
+    pytest.param(
+        "exchanges",
+        setting("sequence", 9, of="x2"),
+        {
+            ("edited", "exchanges x2 (journal proxy-a, record 9)"),
+            ("added", "exchanges x2 (journal proxy-a, record 9)"),
+            ("missing", "a row of exchanges (journal proxy-a, record 8)"),
+        },
+        id="row moved",
+    ),
+    pytest.param("events", setting("kind", "x", of="e1"), {("edited", E1)}, id="event"),
+    pytest.param(
+        "events",
+        without("e1"),
+        {("missing", "a row of events (journal proxy-a, record 9)")},
+        id="event removed",
+    ),
+    pytest.param(
+        "contents",
+        setting("data", b"else", of="x2.response.0"),
+        {("edited", "contents x2.response.0")},
+        id="piece",
+    ),
+    pytest.param(
+        "contents",
+        lambda rows: [
+            row | {"data": b"else", "digest": hashlib.sha256(b"else").hexdigest()}
+            if row["piece_id"] == "x1.request.0"
+            else row
+            for row in rows
+        ],
+        {("edited", "contents x1.request.0")},
+        id="piece and digest",
+    ),
+    pytest.param(
+        "contents",
+        without("x1.request.0"),
+        {("missing", "contents x1.request.0")},
+        id="piece removed",
+    ),
+    pytest.param(
+        "contents",
+        twice("x1.request.0"),
+        {("duplicate", "contents x1.request.0")},
+        id="piece twice",
+    ),
+]
+
+
+@pytest.mark.parametrize(("table", "change", "expected"), ROWS)
+def test_a_changed_row_is_named(
+    copy: Path, table: str, change: Change, expected: set[tuple[str, str]]
+) -> None:
+    rewrite(copy, table, change)
+    assert found(copy) == expected
+
+
+# --- proofs ---------------------------------------------------------------------------------------
+
+
+def proofs_of(folder: Path, journal_id: str) -> list[tuple[int, int]]:
+    """Return first and last record of each proof of a journal, in order."""
+    files = (pq.ParquetFile(path).read().to_pylist() for path in data_files(folder, "proofs"))
+    return sorted(
+        (row["first_sequence"], row["last_sequence"])
+        for rows in files
+        for row in rows
+        if row["journal_id"] == journal_id
+    )
+
+
+def named(folder: Path, number: int) -> str:
+    """Return how a finding names a proof of journal proxy-a."""
+    first, last = proofs_of(folder, "proxy-a")[number]
+    return f"proof of journal proxy-a, records {first}-{last}"
+
+
+def change_proof(
+    folder: Path, number: int, change: Callable[[dict[str, Any]], dict[str, Any] | None]
+) -> None:
+    """Change one proof of journal proxy-a; None removes it."""
+    first, _ = proofs_of(folder, "proxy-a")[number]
+
+    def apply(rows: Rows) -> Rows:
+        changed = (
+            change(row) if (row["journal_id"], row["first_sequence"]) == ("proxy-a", first) else row
+            for row in rows
+        )
+        return [row for row in changed if row is not None]
+
+    rewrite(folder, "proofs", apply)
+
+
+def rooted(row: dict[str, Any]) -> dict[str, Any]:
+    """Renew the root of a proof."""
+    stretch = Stretch(
+        journal_id=row["journal_id"],
+        first_sequence=row["first_sequence"],
+        last_sequence=row["last_sequence"],
+        record_count=row["record_count"],
+        digests=tuple(Digest(d["sequence"], d["table"], d["digest"]) for d in row["digests"]),
+        previous_root=row["previous_root"] or "",
+        sealed_at=int(row["sealed_at"].timestamp() * 1e6),
+    )
+    return row | {"root": stretch.root}
+
+
+def test_a_changed_proof_is_named(copy: Path) -> None:
+    change_proof(copy, 1, lambda row: row | {"record_count": 1})
+    assert found(copy) == {("edited", named(copy, 1)), ("gap", named(copy, 1))}
+
+
+def test_a_changed_proof_with_a_new_root_is_forged_and_breaks_the_chain(copy: Path) -> None:
+    change_proof(copy, 1, lambda row: rooted(row | {"digests": row["digests"][:-1]}))
+    assert {("forged", named(copy, 1)), ("missing", named(copy, 2))} <= found(copy)
+
+
+def test_proofs_signed_by_another_key_are_forged(copy: Path) -> None:
+    signer = Signer(copy / "other")
+
+    def sign(rows: Rows) -> Rows:
+        return [
+            row | dict(zip(("key_id", "signature"), signer.sign(row["root"]), strict=True))
+            for row in rows
+        ]
+
+    rewrite(copy, "proofs", sign)
+    report = verified(copy)
+    assert {f.kind for f in report.findings} == {"forged"}
+    assert report.finding_count == report.coverage.proofs
+
+
+def test_a_proof_twice_is_named(copy: Path) -> None:
+    rewrite(copy, "proofs", lambda rows: rows + rows)
+    assert ("duplicate", named(copy, 1)) in found(copy)
+
+
+def test_a_removed_proof_is_missed(copy: Path) -> None:
+    following = named(copy, 2)
+    change_proof(copy, 1, lambda _: None)
+    assert {("missing", following), ("added", "exchanges x1 (journal proxy-a, record 4)")} <= found(
+        copy
+    )
+
+
+def test_a_removed_first_proof_is_missed(copy: Path) -> None:
+    following = named(copy, 1)
+    change_proof(copy, 0, lambda _: None)
+    assert ("missing", following) in found(copy)
+
+
+def test_a_removed_last_proof_is_missed(copy: Path) -> None:
+    change_proof(copy, -1, lambda _: None)
+    assert ("truncated", "journal proxy-a") in found(copy)
+
+
+# --- files, snapshots, whole tables ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", ["exchanges", "events", "contents", "proofs"])
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 no longer"])
+def test_a_file_that_is_gone_or_spoilt_is_named(
+    copy: Path, table: str, content: bytes | None
+) -> None:
+    path = data_files(copy, table)[0]
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    assert any(kind == "unreadable" for kind, _ in found(copy))
+
+
+def roll_back(folder: Path, table: str, count: int = 1) -> None:
+    """Put a table back to how it was some commits before."""
+    metadata = folder / "warehouse" / "countersign" / table / "metadata"
+    for path in sorted(metadata.glob("*.metadata.json"))[-count:]:
+        path.unlink()
+
+
+def test_a_table_that_is_put_back_is_named(copy: Path) -> None:
+    roll_back(copy, "exchanges")
+    kinds = found(copy)
+    assert ("missing", "a row of exchanges (journal proxy-a-2, record 4)") in kinds
+
+
+def test_a_whole_lake_that_is_put_back_is_named_by_its_witness(copy: Path) -> None:
+    shutil.rmtree(copy / "warehouse")
+    shutil.move(copy / "earlier", copy / "warehouse")
+    assert found(copy) == set()
+    assert found(copy, is_witnessed=True) == {
+        ("truncated", f"journal {name}") for name in ("proxy-a-2", "proxy-b-2", "recorder-2")
+    }
+
+
+def test_a_journal_that_is_left_out_is_missed_by_its_number(copy: Path) -> None:
+    def left_out(rows: Rows) -> Rows:
+        return [row for row in rows if row["journal_id"] != "proxy-a"]
+
+    for table in ("exchanges", "events", "contents", "proofs"):
+        rewrite(copy, table, left_out)
+    assert any(
+        kind == "missing" and where.startswith("journal 2 of host recorder")
+        for kind, where in found(copy)
+    )
+
+
+# --- journals on disk -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """A recorded journal, and one on disk whose end nobody recorded yet."""
+    record(tmp_path, [exchange("x1", 1)])
+    with journal(tmp_path / "journal", "late") as late:
+        for each in (*exchange("x2", 2), *exchange("x3", 3)):
+            late.append(each)
+    return tmp_path
+
+
+def segments(folder: Path) -> list[Path]:
+    """Return the segments of the journal that is not recorded."""
+    return sorted((folder / "journal" / "late").glob("*.segment"))
+
+
+def on_disk(folder: Path) -> set[tuple[str, str]]:
+    """Return what is found beside the tables' own state."""
+    return found(folder, host=live(folder))
+
+
+def test_journals_on_disk_are_read(disk: Path) -> None:
+    report = verified(disk, host=live(disk))
+    coverage = report.coverage
+    assert (report.findings, coverage.live_journals, coverage.live_records) == ([], 2, 9 + 1)
+
+
+def test_a_changed_byte_on_disk_is_named(disk: Path) -> None:
+    path = segments(disk)[1]
+    data = bytearray(path.read_bytes())
+    data[40] ^= 1
+    path.write_bytes(data)
+    assert on_disk(disk) == {("corrupt", "journal late on disk")}
+
+
+def test_a_removed_segment_is_named(disk: Path) -> None:
+    segments(disk)[1].unlink()
+    assert on_disk(disk) == {("gap", "journal late on disk")}
+
+
+def test_a_removed_first_segment_is_named(disk: Path) -> None:
+    segments(disk)[0].unlink()
+    assert on_disk(disk) == {("gap", "journal late on disk")}
+
+
+def test_a_removed_journal_is_missed(disk: Path) -> None:
+    shutil.rmtree(disk / "journal" / "late")
+    assert on_disk(disk) == {("missing", "journal late")}
