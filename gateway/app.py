@@ -122,6 +122,17 @@ def operator_token_file(settings: Settings) -> Path:
     return settings.folder / "run" / "operator.token"
 
 
+def recorder_token_file(settings: Settings) -> Path:
+    """Where the consoles' token for this host's recorder is, unless a setting names it."""
+    return settings.folder / "run" / "recorder.token"
+
+
+def _recorder_token(settings: Settings) -> str:
+    if settings.recorder.token:
+        return read_secret(settings.recorder.token)
+    return recorder_token_file(settings).read_text()
+
+
 def _open_journal(settings: Settings, kind: str) -> AbstractAsyncContextManager[Journal]:
     """Open a new journal, named after the kind of process, that keeps to the floor."""
     return open_journal(
@@ -299,9 +310,19 @@ async def _flushing(*counts: Callable[[], None]) -> AsyncIterator[None]:
 async def run_console(settings: Settings, ready: Callable[[], None]) -> None:
     """The control plane's API."""
     from gateway.console.api import Console  # the data plane never loads the lake
+    from gateway.console.recorders import RecorderClient
     from lake.catalog import open_lake
+    from lake.hot_read import HotReader
     from lake.read import LakeReader
 
+    lake = open_lake(settings.catalog_url, Path(settings.warehouse))
+    token = _recorder_token(settings)
+    urls = settings.console.recorders or (settings.recorder_url,)
+    hot = HotReader(
+        [RecorderClient(url, token) for url in urls],
+        lake.arrow_schema("exchanges"),
+        time.monotonic,
+    )
     engine = open_state(settings.state_url)
     async with (
         _open_journal(settings, "console") as journal,
@@ -313,7 +334,7 @@ async def run_console(settings: Settings, ready: Callable[[], None]) -> None:
             policy=policy,
             journal=journal,
             approvals=ApprovalStore(engine, time.time_ns),
-            sessions=LakeReader(open_lake(settings.catalog_url, Path(settings.warehouse))),
+            sessions=LakeReader(lake, hot),
             now_ns=time.time_ns,
             new_id=new_id,
         )
@@ -358,4 +379,11 @@ def run_recorder(settings: Settings, ready: Callable[[], None]) -> None:
     """The recorder: tails this host's journals into the Iceberg tables."""
     from gateway.recording import record_for_ever
 
-    record_for_ever(settings, ready, new_id, time.time_ns)
+    record_for_ever(
+        settings,
+        ready,
+        new_id,
+        time.time_ns,
+        listen=lambda: listen(settings.recorder.host, settings.recorder.port),
+        token=_recorder_token(settings),
+    )

@@ -86,6 +86,11 @@ class ConsoleSettings(_Section):
 
     host: Host = Field("127.0.0.1", description="Address to listen on; loopback only for now.")
     port: Port = Field(8485, description="Port of the API that the command line uses.")
+    recorders: tuple[Url, ...] = Field(
+        (),
+        description="URLs of all hosts' recorders, which show what is not committed yet; "
+        "empty: this host's.",
+    )
 
 
 class PolicySettings(_Section):
@@ -180,6 +185,16 @@ class LakeSettings(_Section):
     )
 
 
+class RecorderSettings(_Section):
+    """The recorder's API, from which consoles read what is not committed yet."""
+
+    host: Host = Field("127.0.0.1", description="Address to listen on; loopback only for now.")
+    port: Port = Field(8490, description="Port at which consoles ask for what is not committed.")
+    token: SecretReference | Literal[""] = Field(
+        "", description="Reference to the consoles' token; empty: made anew at each start."
+    )
+
+
 class Settings(BaseSettings):
     """All settings of a deployment."""
 
@@ -204,6 +219,7 @@ class Settings(BaseSettings):
     state: StateSettings = StateSettings()
     journal: JournalSettings = JournalSettings()
     lake: LakeSettings = LakeSettings()
+    recorder: RecorderSettings = RecorderSettings()
 
     @model_validator(mode="after")
     def _complete(self) -> "Settings":
@@ -218,6 +234,7 @@ class Settings(BaseSettings):
             self.console.port,
             self.policy.relay_port,
             self.policy.operator_port,
+            self.recorder.port,
             *((self.demo_issuer_port, self.demo_claude_port) if self.demo else ()),
         ]
         twice = sorted({port for port in ports if ports.count(port) > 1})
@@ -281,6 +298,11 @@ class Settings(BaseSettings):
     def console_url(self) -> str:
         """Where the console listens."""
         return f"http://{self.console.host}:{self.console.port}"
+
+    @property
+    def recorder_url(self) -> str:
+        """Where the recorder's API is."""
+        return f"http://{self.recorder.host}:{self.recorder.port}"
 
     @property
     def proxy_url(self) -> str:

@@ -41,8 +41,14 @@ class JournalFolder:
         Raises:
             CorruptFrame: a frame is not what was written, or torn before the journal's end.
         """
-        segments = self._segments(journal_id)
+        try:  # most often there is more where reading stopped
+            frames = self._read_segment(journal_id, start, limit_bytes) if start.segment else []
+        except FileNotFoundError:
+            frames = []
+        if frames:
+            return frames, frames[-1][1]
         position = start
+        segments = self._segments(journal_id)
         for segment in segments:
             if segment < position.segment:
                 continue

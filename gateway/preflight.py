@@ -54,8 +54,10 @@ def hold_folder(folder: Path) -> int:
     return held
 
 
-def write_tokens(settings: Settings, gateway_token: str, operator_token: str) -> None:
-    """Leave the two tokens of OPA where their users read them; mode 600.
+def write_tokens(
+    settings: Settings, gateway_token: str, operator_token: str, recorder_token: str
+) -> None:
+    """Leave the tokens of OPA and of the recorder where their users read them; mode 600.
 
     Raises:
         CannotStart: they can't be written.
@@ -64,6 +66,7 @@ def write_tokens(settings: Settings, gateway_token: str, operator_token: str) ->
         for path, token in (
             (app.gateway_token_file(settings), gateway_token),
             (app.operator_token_file(settings), operator_token),
+            (app.recorder_token_file(settings), recorder_token),
         ):
             path.unlink(missing_ok=True)
             path.touch(mode=0o600)
@@ -79,6 +82,7 @@ def check_ports(settings: Settings) -> None:
         "console.port": (settings.console.host, settings.console.port),
         "policy.relay_port": ("127.0.0.1", settings.policy.relay_port),
         "policy.operator_port": ("127.0.0.1", settings.policy.operator_port),
+        "recorder.port": (settings.recorder.host, settings.recorder.port),
     }
     if settings.demo:
         ports["demo_issuer_port"] = ("127.0.0.1", settings.demo_issuer_port)

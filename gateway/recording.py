@@ -1,26 +1,33 @@
 """The recorder's process: hands the lake this host's journals, a journal of its own and texts."""
 
 import fcntl
+import gc
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from gateway import hot_api
 from gateway.config import Settings
 from gateway.domain import Fact, Failure
 from gateway.journal import Journal
 from gateway.journal_folder import JournalFolder
-from gateway.messages.answers import read_prompt_text, read_response_text
+from gateway.messages.answers import read_prompt_text, read_response_text, read_stream_part
 from gateway.published import PUBLISH_EVERY_S, publish, recorder_file
 from lake.catalog import open_lake
+from lake.hot import HotIndex
 from lake.recorder import Recorder, RecorderSettings, RecorderState
 from lake.signing import Signer
 from lake.witness import FileWitness, HttpWitness, Witnesses
 
 _log = logging.getLogger(__name__)
+
+YOUNG_OBJECTS = 200_000
+"""How many new objects pass before cycles are looked for among them."""
 
 
 class _MessageTexts:
@@ -33,6 +40,21 @@ class _MessageTexts:
     def response_text(self, content_type: str, body: bytes) -> str:
         """Return the text of an answer, streamed or not."""
         return read_response_text(content_type, body)
+
+    def text_part(self, content_type: str, part: bytes, *, is_first: bool) -> str | None:
+        """Return what a part of an answer adds to its text; None if it must be read whole."""
+        if not content_type.startswith("text/event-stream"):
+            return None
+        return read_stream_part(part, is_first=is_first)
+
+
+def spare_the_collector() -> None:
+    """Look for cycles seldom: a batch is a million objects without one, looked at again and again.
+
+    The recorder looks once after each commit; the rest is for what happens between.
+    """
+    gc.freeze()  # what is there now lives as long as the process
+    gc.set_threshold(YOUNG_OBJECTS, 50, 1000)
 
 
 @contextmanager
@@ -97,8 +119,20 @@ def record_for_ever(
     ready: Callable[[], None],
     new_id: Callable[[str], str],
     now_ns: Callable[[], int],
+    *,
+    listen: Callable[[], socket.socket],
+    token: str,
 ) -> None:
-    """Tail and commit until SIGTERM, then commit what is ready."""
+    """Tail and commit until SIGTERM, then commit what is ready; show it all the while.
+
+    Args:
+        settings: Of the deployment.
+        ready: Called when it works.
+        new_id: Makes an id that begins with a word.
+        now_ns: The clock.
+        listen: Opens the socket at which consoles ask for what is not committed.
+        token: What they must know.
+    """
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     root = settings.journal_folder
@@ -115,8 +149,17 @@ def record_for_ever(
             _witnesses(settings),
             RecorderSettings(commit_every_s=settings.lake.commit_every_s),
         )
-        ready()
-        with _publishing(recorder, recorder_file(settings.folder), now_ns):
+
+        def open_index() -> HotIndex:
+            file = settings.folder / "hot" / "index.db"
+            return HotIndex(file, JournalFolder(root), _MessageTexts(), recorder.committed)
+
+        spare_the_collector()
+        with (
+            hot_api.serving(open_index, listen(), token, lambda: recorder.state),
+            _publishing(recorder, recorder_file(settings.folder), now_ns),
+        ):
+            ready()
             recorder.run(stop, now_ns)
         journal.close()
         lake.close()

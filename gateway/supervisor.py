@@ -62,6 +62,7 @@ class Supervisor:
         self._is_stopping = False
         self._operator_token = secrets.token_urlsafe(32)
         self._gateway_token = secrets.token_urlsafe(32)
+        self._recorder_token = secrets.token_urlsafe(32)
         self._journal: Journal | None = None
         self._held_fd = -1
         self._published_at = 0.0
@@ -134,7 +135,7 @@ class Supervisor:
         prepare_folders(settings)
         self._held_fd = hold_folder(settings.folder)
         app.configure_logging(self._log_of("supervisor"))
-        write_tokens(settings, self._gateway_token, self._operator_token)
+        write_tokens(settings, self._gateway_token, self._operator_token, self._recorder_token)
         check_ports(settings)
         journal = Journal(settings.journal_folder, app.new_id("supervisor"), time.time_ns)
         try:

@@ -163,8 +163,8 @@ class Intake:
             self.corrupt[journal] = start
             return Read(0, 0)
         self.corrupt.pop(journal, None)
-        for number, (position, _, frame) in enumerate(frames):
-            if not self._take(journal, position, frame):
+        for number, (position, end, frame) in enumerate(frames):
+            if not self._take(journal, position, end, frame):
                 self.positions[journal] = position
                 if journal not in self.waiting:
                     self.stalled[journal] = position
@@ -176,13 +176,13 @@ class Intake:
             self.ended.add(journal)
         return _measure(frames)
 
-    def _take(self, journal: str, position: Position, frame: Frame) -> bool:
+    def _take(self, journal: str, position: Position, after: Position, frame: Frame) -> bool:
         """Take in a frame; returns False for a closing that must wait for what it closes."""
         match frame.record:
             case Opening() as opening:
-                self.open.open(opening, journal, position)
+                self.open.open(opening, journal, position, after)
             case Redecided() | Answered() | Chunk() as record:
-                self.open.add(record)
+                self.open.add(record, position, after)
             case Closing() as closing:
                 return self._close(journal, position, frame.sequence, closing)
             case Event() as event:
@@ -200,15 +200,16 @@ class Intake:
             return is_committed or (journal, position) in self._abandoned
         if not self._is_new(LAST_TABLE, journal, position):
             return True
+        opened.fetch(self._reader)
         exchange = opened.close(closing, journal, sequence)
         journals = (journal, opened.journal_id)
         contents = content_rows(exchange)
         row = exchange_row(exchange, contents, self._texts)
         self.chains.add("exchanges", row)
         if self._is_new("contents", journal, position):
-            self.batch.add("contents", contents, opened.held_bytes, *journals)
+            self.batch.add("contents", contents, opened.content_bytes, *journals)
         if self._is_new("exchanges", journal, position):
-            self.batch.add("exchanges", [row], opened.held_bytes, *journals)
+            self.batch.add("exchanges", [row], opened.content_bytes, *journals)
         return True
 
     def _add_event(self, journal: str, position: Position, sequence: int, event: Event) -> None:

@@ -1,17 +1,24 @@
-"""What the console shows of the tables: sessions, searches, one exchange with its bodies.
+"""What the console shows: sessions, searches, one exchange with its bodies.
 
+Of the tables, and of what the recorders have that is not in them yet; both look the same.
 Every value goes in as a parameter. Whoever calls has asked policy who may see what.
 """
 
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from lake.bodies import Composition, join, request_pieces
+from lake.bodies import BrokenBody, Composition, join, request_pieces
 from lake.catalog import Lake
 from lake.duck import lock, open_duckdb, quoted
 from lake.filters import Condition, Filter, condition_of
+from lake.hot_read import HotReader
+from lake.locations import Locations
 from lake.shown import (
     ExchangeDetail,
     ExchangeKey,
@@ -72,7 +79,7 @@ ORDER BY started_at DESC, exchange_id DESC
 _BODIES = ("request_body", "response_body")
 _DETAIL = f"""
 SELECT {", ".join(f for f in ExchangeDetail.__struct_fields__ if f not in _BODIES)},
-       response_pieces
+       base_exchange_id, request_parts, response_pieces
 FROM exchanges WHERE exchange_id = ?
 """  # noqa: S608 - column names of our own
 _COMPOSITIONS = """
@@ -84,13 +91,32 @@ _PIECES = """
 SELECT piece_id, data FROM iceberg_scan(?)
 WHERE started_at BETWEEN ? AND ? AND piece_id IN (SELECT unnest(?::VARCHAR[]))
 """
+_ALL = """
+SELECT * FROM iceberg_scan({location}) UNION ALL BY NAME
+SELECT * FROM hot ANTI JOIN (
+    SELECT exchange_id FROM iceberg_scan({location}) WHERE started_at >= '{oldest}'::TIMESTAMPTZ
+) USING (exchange_id)
+"""
 
 
 class LakeReader:
     """Reads the tables as they are at each call; safe to use from several threads."""
 
-    def __init__(self, lake: Lake) -> None:
-        self._lake = lake
+    def __init__(
+        self,
+        lake: Lake,
+        hot: HotReader | None = None,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Open a database over the tables.
+
+        Args:
+            lake: The tables.
+            hot: What the recorders have beside them.
+            now_s: A clock that only goes forward.
+        """
+        self._locations = Locations(lake, now_s)
+        self._hot = hot
         self._connection = open_duckdb(lake.warehouse)
         lock(self._connection)
 
@@ -147,22 +173,25 @@ class LakeReader:
         return msgspec.convert(rows, list[ExchangeSummary])
 
     def exchange(self, exchange_id: str) -> ExchangeDetail | None:
-        """Return one exchange with its bodies; None when there is none."""
-        rows = self._select(_DETAIL, [exchange_id])
-        if not rows:
-            return None
-        row = rows[0]
-        responses = msgspec.convert(row.pop("response_pieces"), list[str])
-        found = msgspec.convert(row, ExchangeDetail)
-        requests = self._request_pieces(found)
-        pieces = self._pieces(found.started_at, [*requests, *responses])
-        return msgspec.structs.replace(
-            found, request_body=join(pieces, requests), response_body=join(pieces, responses)
-        )
+        """Return one exchange with its bodies; None when there is none.
+
+        Raises:
+            BrokenBody: something that its body is made of is not there.
+        """
+        try:
+            return self._find(exchange_id)
+        except BrokenBody:  # a part of it may have been committed between two looks
+            return self._find(exchange_id)
 
     def close(self) -> None:
         """Close the database."""
         self._connection.close()
+
+    @property
+    def incomplete(self) -> tuple[str, ...]:
+        """What the newest read could not ask, or has not all of: recorders, `catalog`."""
+        catalog = ("catalog",) if self._locations.is_stale else ()
+        return (*catalog, *(self._hot.incomplete if self._hot else ()))
 
     def _keys(
         self, condition: Condition, order: str, after: ExchangeKey | None, limit: int
@@ -172,32 +201,89 @@ class LakeReader:
         rows = self._select(sql, [*condition.values, *beyond.values, _page(limit)])
         return [msgspec.convert(tuple(row.values()), ExchangeKey) for row in rows]
 
-    def _request_pieces(self, exchange: ExchangeDetail) -> list[str]:
+    def _find(self, exchange_id: str) -> ExchangeDetail | None:
+        found = self._committed_exchange(exchange_id) or self._hot_exchange(exchange_id)
+        # What was in neither may have been committed in between.
+        return found or self._committed_exchange(exchange_id)
+
+    def _committed_exchange(self, exchange_id: str) -> ExchangeDetail | None:
+        rows = self._rows(_from(self._committed(), _DETAIL), [exchange_id])
+        return self._with_bodies(rows[0], {}) if rows else None
+
+    def _hot_exchange(self, exchange_id: str) -> ExchangeDetail | None:
+        found = self._hot.exchange(exchange_id) if self._hot else None
+        if found is None:
+            return None
+        rows = self._rows(_from("SELECT * FROM hot", _DETAIL), [exchange_id], found.row)
+        return self._with_bodies(rows[0], found.pieces)
+
+    def _with_bodies(self, row: dict[str, object], brought: Mapping[str, bytes]) -> ExchangeDetail:
+        """Return an exchange with its bodies, of whose pieces some are at hand."""
+        composition = msgspec.convert(row, Composition)
+        responses = msgspec.convert(row.pop("response_pieces"), list[str])
+        found = msgspec.convert(row, ExchangeDetail)
+        compositions, pieces = self._compositions(found), dict(brought)
+        compositions[found.exchange_id] = composition
+        self._add_hot_lineage(composition.base_exchange_id, compositions, pieces)
+        requests = request_pieces(found.exchange_id, compositions)
+        wanted = [piece for piece in (*requests, *responses) if piece not in pieces]
+        pieces |= self._pieces(found.started_at, wanted)
+        return msgspec.structs.replace(
+            found, request_body=join(pieces, requests), response_body=join(pieces, responses)
+        )
+
+    def _compositions(self, exchange: ExchangeDetail) -> dict[str, Composition]:
         day, session_id = _day(exchange.started_at), exchange.session_id or exchange.exchange_id
         values: list[object] = [exchange.issuer, exchange.subject, *day, session_id]
-        rows = self._select(_COMPOSITIONS, values)
-        compositions = {str(r["exchange_id"]): msgspec.convert(r, Composition) for r in rows}
-        return request_pieces(exchange.exchange_id, compositions)
+        rows = self._rows(_from(self._committed(), _COMPOSITIONS), values)
+        return {str(r["exchange_id"]): msgspec.convert(r, Composition) for r in rows}
+
+    def _add_hot_lineage(
+        self, base: str | None, compositions: dict[str, Composition], pieces: dict[str, bytes]
+    ) -> None:
+        """Add what a body builds on and the tables do not have."""
+        seen = set[str]()
+        while base is not None and base not in seen:
+            seen.add(base)
+            if base not in compositions:
+                found = self._hot.exchange(base) if self._hot else None
+                if found is None:
+                    return
+                compositions[base] = found.composition
+                pieces |= found.pieces
+            base = compositions[base].base_exchange_id
 
     def _pieces(self, started_at: datetime, piece_ids: list[str]) -> dict[str, bytes]:
         if not piece_ids:
             return {}
-        location = self._lake.metadata_location("contents")
-        rows = self._rows(_PIECES, [location, *_day(started_at), piece_ids])
+        values = [self._locations.of("contents"), *_day(started_at), piece_ids]
+        rows = self._rows(_PIECES, values)
         return {str(row["piece_id"]): msgspec.convert(row["data"], bytes) for row in rows}
 
-    def _exchanges(self) -> str:
-        """Return the SELECT that every query takes its exchanges from."""
-        location = quoted(self._lake.metadata_location("exchanges"))
+    def _select(self, sql: str, values: list[object]) -> list[dict[str, object]]:
+        """Return the rows of a SELECT from `exchanges`: committed ones, and hot ones beside them.
+
+        The hot ones are read first: what has left them by then is in the tables.
+        """
+        hot = self._hot.read() if self._hot else None
+        if hot is None or not hot.num_rows:
+            return self._rows(_from(self._committed(), sql), values)
+        location = quoted(self._locations.of("exchanges"))
+        oldest = pc.min(hot["started_at"]).as_py()
+        everything = _ALL.format(location=location, oldest=oldest.isoformat())
+        return self._rows(_from(everything, sql), values, hot)
+
+    def _committed(self) -> str:
+        location = quoted(self._locations.of("exchanges"))
         return f"SELECT * FROM iceberg_scan({location})"  # noqa: S608 - a path of our own
 
-    def _select(self, sql: str, values: list[object]) -> list[dict[str, object]]:
-        """Return the rows of a SELECT from `exchanges`."""
-        return self._rows(f"WITH exchanges AS NOT MATERIALIZED ({self._exchanges()}) {sql}", values)
-
-    def _rows(self, sql: str, values: list[object]) -> list[dict[str, object]]:
+    def _rows(
+        self, sql: str, values: list[object], hot: pa.Table | None = None
+    ) -> list[dict[str, object]]:
         cursor = self._connection.cursor()
         try:
+            if hot is not None:
+                cursor.register("hot", hot)
             cursor.execute(sql, values)
             names = [column[0] for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
@@ -233,3 +319,8 @@ def _one_of(keys: list[ExchangeKey]) -> Condition:
 
 def _page(limit: int) -> int:
     return min(limit, LARGEST_PAGE)
+
+
+def _from(exchanges: str, sql: str) -> str:
+    """Return a SELECT from `exchanges`, of which the first says what they are."""
+    return f"WITH exchanges AS NOT MATERIALIZED ({exchanges}) {sql}"

@@ -5,6 +5,7 @@ dropped, the cursors are read again and the rest is rebuilt from the journals; a
 its cursor says it has. One recorder per set of journals; several may share the tables.
 """
 
+import gc
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from lake.rows import Row, Texts
 from lake.sources import JournalReader, Writer
 from lake.witness import Witnesses
 
+MANY_ROWS = 1_000
+"""A batch after which cycles are looked for, since the process seldom does by itself."""
 NO_LINKS: Mapping[str, str] = MappingProxyType({})
 
 logger = logging.getLogger(__name__)
@@ -130,6 +133,10 @@ class Recorder:
             self._renew_state(intake)
         return StepResult(read.records, read.bytes, committed, interrupted)
 
+    def committed(self) -> Cursors:
+        """Return how far the tables are, as last known; any thread may ask."""
+        return dict(self._cursors.get(LAST_TABLE, {}))
+
     def run(self, stop: StopEvent, now_ns: Callable[[], int]) -> None:
         """Step until stopped, then commit what is ready; outlives every failure."""
         while not stop.is_set():
@@ -218,7 +225,11 @@ class Recorder:
         self._batch_since_ns, self._is_tidy = None, False
         self.state = replace(self.state, last_commit_ns=now_ns)
         logger.info("batch_committed rows=%d bytes=%d", batch.row_count, batch.byte_count)
-        return batch.row_count
+        count = batch.row_count
+        del batch
+        if count >= MANY_ROWS:
+            gc.collect()  # cheap now; beside a batch it would cost as much as the rows do
+        return count
 
     def _commit_table(
         self, name: str, rows: list[Row], cursors: Cursors, links: Mapping[str, str] = NO_LINKS

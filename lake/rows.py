@@ -76,8 +76,7 @@ class Exchange:
     @property
     def response_type(self) -> str:
         """Content type of the answer; empty when it has none."""
-        headers = self.answered.headers if self.answered else {}
-        return next((v for name, v in headers.items() if name.lower() == "content-type"), "")
+        return content_type(self.answered)
 
     @property
     def decisions(self) -> list[tuple[int, Decided]]:
@@ -85,6 +84,12 @@ class Exchange:
         first = self.opening.decision
         later = [(r.at_ns, r.decision) for r in self.redecided]
         return ([(self.opening.at_ns, first)] if first else []) + later
+
+
+def content_type(answered: Answered | None) -> str:
+    """Return the content type of an answer; empty when it has none."""
+    headers = answered.headers if answered else {}
+    return next((v for name, v in headers.items() if name.lower() == "content-type"), "")
 
 
 def content_rows(exchange: Exchange) -> list[Row]:

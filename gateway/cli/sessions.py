@@ -70,6 +70,7 @@ def list_(
     """List sessions, the newest first, with what of each the filters let in."""
     query = _query(everyone, limit, after, filters)
     answer = call("GET", f"/api/v1/sessions?{query}", token=token, folder=folder)
+    _say_incomplete(answer)
     if as_json:
         _print_lines(answer["sessions"])
     elif not answer["sessions"]:
@@ -79,6 +80,16 @@ def list_(
         extra = ("issuer",) if everyone else ()
         show_table((*columns, *extra), (_cells(item, *extra) for item in answer["sessions"]))
     _print_next(answer, as_json=as_json)
+
+
+def _say_incomplete(answer: dict[str, Any]) -> None:
+    """Say on standard error what is missing: an answer without it must not pass for whole."""
+    for recorder in answer["incomplete"]:
+        click.echo(
+            f"Not all is shown: {visible(recorder)} did not answer, or has too much that is "
+            "not committed yet.",
+            err=True,
+        )
 
 
 def _cells(item: dict[str, Any], *extra: str) -> tuple[str, ...]:
@@ -110,6 +121,7 @@ def search(
     """Search exchanges, the newest first; TEXT is sought in prompts and answers, in any case."""
     query = _query(everyone, limit, after, {**filters, "text": text})
     answer = call("GET", f"/api/v1/exchanges?{query}", token=token, folder=folder)
+    _say_incomplete(answer)
     if as_json:
         _print_lines(answer["exchanges"])
     elif not answer["exchanges"]:
@@ -249,6 +261,7 @@ def _exchange_ids(
     while True:
         path = f"/api/v1/sessions/{quote(name, safe='')}?{urlencode(query)}"
         answer = call("GET", path, token=token, folder=folder)
+        _say_incomplete(answer)
         for item in answer["exchanges"]:
             yield quote(item["exchange_id"], safe="")
         if not answer["next"]:

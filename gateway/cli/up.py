@@ -33,7 +33,7 @@ DEMO_TOKEN_S = 12 * 3600
 @click.option(
     "--base-port",
     type=click.IntRange(1024, 65000),
-    help="First of six ports in a row, instead of 8484.",
+    help="First of seven ports in a row, instead of 8484.",
 )
 def up(demo: bool, config_file: Path | None, folder: Path | None, base_port: int | None) -> None:
     """Start everything, wait until a call works, run until Ctrl-C."""
@@ -72,6 +72,7 @@ def _settings(
             "policy": {"relay_port": base_port + 2, "operator_port": base_port + 3},
             "demo_issuer_port": base_port + 4,
             "demo_claude_port": base_port + 5,
+            "recorder": {"port": base_port + 6},
         }
     if not demo and config_file is None:
         raise Complaint("name a settings file with --config, or try --demo")
@@ -155,7 +156,7 @@ Try it, in another terminal:
     -H 'content-type: application/json' -H 'anthropic-version: 2023-06-01' \\
     -d '{{"model": "claude-sonnet-4-5", "max_tokens": 200,
          "messages": [{{"role": "user", "content": "Hello"}}]}}'
-  .venv/bin/countersign sessions list        # the record, within about 3 s
+  .venv/bin/countersign sessions list        # the record, while it still runs
 Claude Code and the SDKs need only ANTHROPIC_BASE_URL and ANTHROPIC_AUTH_TOKEN, which {env} sets.
 Another person:  .venv/bin/countersign demo token --user ada --groups auditors
 What the demo Claude can be made to do:  .venv/bin/countersign demo directives

@@ -19,6 +19,7 @@ from gateway.identity.oidc import TokenIdentity
 from gateway.journal import Journal
 from gateway.opa import Policy
 from gateway.records import Event
+from lake.bodies import BrokenBody
 from lake.shown import Owner
 
 _T = TypeVar("_T")
@@ -103,6 +104,6 @@ class Access:
         """Run a blocking read off the loop."""
         try:
             return await asyncio.to_thread(function)
-        except (duckdb.Error, SQLAlchemyError) as e:
+        except (duckdb.Error, SQLAlchemyError, BrokenBody) as e:
             _log.exception("read_failed")
             raise Failure("records_unavailable", "The records can't be read now.") from e

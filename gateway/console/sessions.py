@@ -39,6 +39,8 @@ class SessionPage(Fact, frozen=True, kw_only=True):
     sessions: list[Session]
     next: str | None
     """Cursor of the page after; None on the last."""
+    incomplete: tuple[str, ...]
+    """What could not be asked, so that something may lack: recorders by URL, `catalog`."""
 
 
 class HitPage(Fact, frozen=True, kw_only=True):
@@ -47,6 +49,8 @@ class HitPage(Fact, frozen=True, kw_only=True):
     exchanges: list[Hit]
     next: str | None
     """Cursor of the page after; None on the last."""
+    incomplete: tuple[str, ...]
+    """What could not be asked, so that something may lack: recorders by URL, `catalog`."""
 
 
 class ExchangePage(Fact, frozen=True, kw_only=True):
@@ -55,6 +59,8 @@ class ExchangePage(Fact, frozen=True, kw_only=True):
     exchanges: list[ExchangeSummary]
     next: str | None
     """Cursor of the page after; None on the last."""
+    incomplete: tuple[str, ...]
+    """What could not be asked, so that something may lack: recorders by URL, `catalog`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +126,9 @@ class Sessions:
         )
         self._note_list(principal, "records.listed", question, len(page))
         following = question.next(page[-1].key) if len(page) == limit else None
-        return answer_json(SessionPage(sessions=page, next=following))
+        return answer_json(
+            SessionPage(sessions=page, next=following, incomplete=self.reader.incomplete)
+        )
 
     async def search(self, request: web.Request) -> web.Response:
         """Search exchanges: one's own, or everyone's with `scope=all`."""
@@ -133,7 +141,9 @@ class Sessions:
         )
         self._note_list(principal, "records.searched", question, len(page))
         following = question.next(page[-1].key) if len(page) == limit else None
-        return answer_json(HitPage(exchanges=page, next=following))
+        return answer_json(
+            HitPage(exchanges=page, next=following, incomplete=self.reader.incomplete)
+        )
 
     async def show_session(self, request: web.Request) -> web.Response:
         """List the exchanges of one session; whose it is say `issuer` and `subject`."""
@@ -151,7 +161,9 @@ class Sessions:
             raise no_session()
         self.access.note(principal, "records.read", session_id=session_id)
         following = question.next(page[-1].key) if len(page) == limit else None
-        return answer_json(ExchangePage(exchanges=page, next=following))
+        return answer_json(
+            ExchangePage(exchanges=page, next=following, incomplete=self.reader.incomplete)
+        )
 
     async def show_exchange(self, request: web.Request) -> web.Response:
         """Show one exchange with its bodies, as recorded."""
@@ -169,7 +181,7 @@ class Sessions:
         owner = Owner(found.issuer, found.subject) if found else Owner("", "")
         await self.access.ask(principal, action, exchange_id, owner, kind="exchange")
         if found is None:
-            raise NotFound("There is no such exchange, or it is not committed yet.")
+            raise NotFound("There is no such exchange.")
         self.access.note(principal, kind, exchange_id=exchange_id)
         return answer_json(found)
 
@@ -206,4 +218,4 @@ def named_owner(principal: Principal, query: dict[str, str]) -> Owner:
 
 def no_session() -> NotFound:
     """Return the error for a session that is not there."""
-    return NotFound("There is no such session, or it is not committed yet.")
+    return NotFound("There is no such session.")

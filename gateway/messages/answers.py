@@ -9,7 +9,19 @@ from gateway.domain import NOT_JSON
 from gateway.messages.sse import Event, EventReader, NotEvents
 from gateway.records import Usage
 
+
+class _Delta(msgspec.Struct, frozen=True):
+    type: str = ""
+    text: str = ""
+
+
+class _TextEvent(msgspec.Struct, frozen=True):
+    type: str = ""
+    delta: _Delta = _Delta()
+
+
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_text_event = msgspec.json.Decoder(_TextEvent).decode
 
 
 class AnswerFacts:
@@ -101,24 +113,48 @@ def _read_messages(piece: bytes) -> list[dict[str, Any]]:
 def read_response_text(content_type: str, body: bytes) -> str:
     """Return the text of a recorded answer, streamed or not, however it ended."""
     if content_type.startswith("text/event-stream"):
-        return _stream_text(body)
+        return read_stream_part(body, is_first=True).strip("\n")
     return _block_text(_decode(body).get("content"))
 
 
-def _stream_text(body: bytes) -> str:
+def read_stream_part(part: bytes, *, is_first: bool) -> str:
+    """Return what a part of a stream, whole events, adds to the text of the answer."""
     parts: list[str] = []
-    reader = EventReader()
-    try:
-        events = reader.feed(body)
-    except NotEvents:
-        return ""
-    for event in events:
-        if event.kind == "content_block_start" and parts:
+    for kind, text in _read_plainly(part) or _read_carefully(part):
+        if kind == "content_block_start" and (parts or not is_first):
             parts.append("\n")
-        delta = _dict(event.data.get("delta")) if event.data else {}
-        if event.kind == "content_block_delta" and delta.get("type") == "text_delta":
-            parts.append(_str(delta.get("text")))
-    return "".join(parts).strip("\n")
+        if kind == "content_block_delta":
+            parts.append(text)
+    return "".join(parts)
+
+
+def _read_plainly(part: bytes) -> list[tuple[str, str]]:
+    """Return kind and text of each event, many times as fast; none if one has another form."""
+    found: list[tuple[str, str]] = []
+    *events, rest = part.split(b"\n\n")
+    try:
+        for raw in events:
+            head, _, body = raw.partition(b"\ndata: ")
+            event = _decode_text_event(body)
+            if rest or not event.type or not head.startswith(b"event: ") or b"\n" in head:
+                return []
+            found.append((event.type, event.delta.text if event.delta.type == "text_delta" else ""))
+    except msgspec.MsgspecError:
+        return []
+    return found
+
+
+def _read_carefully(part: bytes) -> list[tuple[str, str]]:
+    try:
+        events = EventReader().feed(part)
+    except NotEvents:
+        return []
+    return [(event.kind, _delta_text(event)) for event in events]
+
+
+def _delta_text(event: Event) -> str:
+    delta = _dict(event.data.get("delta")) if event.data else {}
+    return _str(delta.get("text")) if delta.get("type") == "text_delta" else ""
 
 
 def _block_text(content: Any) -> str:

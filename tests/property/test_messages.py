@@ -4,16 +4,18 @@ import json
 from functools import reduce
 from itertools import pairwise
 from typing import Any
+from unittest import mock
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.domain import Refusal
+from gateway.messages import answers
 from gateway.messages.answers import read_prompt_text, read_response_text
 from gateway.messages.body import parse
 from gateway.messages.facts import Facts, Said, hear, prompt_parts, read_facts, read_text
 from gateway.messages.recordable import make_recordable
-from gateway.messages.sse import EventReader, NotEvents, Unreadable, read_json
+from gateway.messages.sse import EventReader, NotEvents, Unreadable, encode_event, read_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
@@ -181,6 +183,45 @@ def test_texts_for_the_record() -> None:
     )
     stream = b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"y"}}\n\n'
     assert read_response_text("text/event-stream", stream * 2) == "yy"
+
+
+PLAIN = st.builds(
+    encode_event,
+    st.sampled_from(["content_block_start", "content_block_delta", "message_delta", "ping"]),
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["content_block_start", "content_block_delta", "ping"])},
+        optional={
+            "delta": st.one_of(
+                st.builds(lambda text: {"type": "text_delta", "text": text}, st.text()),
+                st.builds(lambda text: {"type": "input_json_delta", "text": text}, st.text()),
+                st.just({"stop_reason": None, "text": 3}),
+                st.none(),
+            )
+        },
+    ),
+)
+ODD = st.sampled_from(
+    [
+        b"\n\n",
+        b": a comment\n\n",
+        b'data: {"type":"content_block_delta",\ndata: "delta":{"type":"text_delta","text":"y"}}'
+        b"\n\n",
+        b'event: content_block_delta\r\ndata: {"delta":{"type":"text_delta","text":"z"}}\r\n\r\n',
+        b'event: content_block_delta\nid: 1\ndata: {"delta":{"type":"text_delta","text":"w"}}\n\n',
+        b"event: ping\ndata: no json\n\n",
+        b"event: torn",
+    ]
+)
+
+
+@given(st.lists(st.one_of(PLAIN, ODD), max_size=8), st.booleans())
+def test_the_quick_and_the_careful_way_find_the_same_text(
+    events: list[bytes], is_first: bool
+) -> None:
+    stream = b"".join(events)
+    quick = answers.read_stream_part(stream, is_first=is_first)
+    with mock.patch.object(answers, "_read_plainly", return_value=[]):
+        assert quick == answers.read_stream_part(stream, is_first=is_first)
 
 
 def test_everything_that_is_text_is_looked_at() -> None:

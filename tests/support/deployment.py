@@ -40,6 +40,11 @@ class Deployment:
         return f"http://127.0.0.1:{self.base_port + 1}"
 
     @property
+    def recorder_url(self) -> str:
+        """Where the recorder's API is."""
+        return f"http://127.0.0.1:{self.base_port + 6}"
+
+    @property
     def processes(self) -> dict[str, ProcessReport]:
         """Its processes by name, as their supervisor published them last."""
         report = read_published(processes_file(self.folder), ProcessesReport)
@@ -89,7 +94,7 @@ class Deployment:
             time.sleep(0.3)
 
 
-def free_base_port(count: int = 6) -> int:
+def free_base_port(count: int = 7) -> int:
     """Return the first of `count` free ports in a row, below the ephemeral range."""
     while True:
         base = random.randrange(20000, 30000)

@@ -1,0 +1,131 @@
+"""The recorder's HTTP API: what the tables do not have yet, for consoles that know its token.
+
+Runs in a thread of the recorder's process, which follows the journals there too: index and API are
+one thread's, and neither waits for a commit.
+"""
+
+import asyncio
+import hmac
+import logging
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from lake.hot import HotIndex
+from lake.hot_answers import HotState
+from lake.recorder import RecorderState
+
+STEP_S = 0.1
+"""Pause when there is nothing new; what is journaled must be visible within a second."""
+RETRY_S = 1.0
+PAGE_PATH = "/v1/hot/exchanges"
+STATE_PATH = "/v1/state"
+
+_log = logging.getLogger(__name__)
+
+
+class _State(msgspec.Struct, frozen=True, kw_only=True):
+    recorder: RecorderState
+    hot: HotState
+
+
+class HotApi:
+    """Answers questions about the hot index."""
+
+    def __init__(
+        self, index: HotIndex, token: str, recorder_state: Callable[[], RecorderState]
+    ) -> None:
+        self._index = index
+        self._authorization = f"Bearer {token}".encode()
+        self._recorder_state = recorder_state
+
+    def build_app(self) -> web.Application:
+        """Return the web application."""
+        app = web.Application(middlewares=[self._authenticate])
+        app.router.add_get(PAGE_PATH, self._page)
+        app.router.add_get(PAGE_PATH + "/{exchange_id}", self._exchange)
+        app.router.add_get(STATE_PATH, self._state)
+        return app
+
+    @web.middleware
+    async def _authenticate(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        given = request.headers.get("authorization", "").encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(given, self._authorization):
+            raise web.HTTPUnauthorized
+        return await handler(request)
+
+    async def _page(self, request: web.Request) -> web.Response:
+        since = request.query.get("since", "0")
+        if not since.isascii() or not since.isdigit() or len(since) > 18:
+            raise web.HTTPBadRequest(reason="since is the `changed` of an earlier page")
+        return _json(self._index.page(request.query.get("epoch", ""), int(since)))
+
+    async def _exchange(self, request: web.Request) -> web.Response:
+        found = self._index.exchange(request.match_info["exchange_id"])
+        if found is None:
+            raise web.HTTPNotFound
+        return _json(found)
+
+    async def _state(self, _request: web.Request) -> web.Response:
+        return _json(_State(recorder=self._recorder_state(), hot=self._index.state()))
+
+
+@contextmanager
+def serving(
+    open_index: Callable[[], HotIndex],
+    listener: socket.socket,
+    token: str,
+    recorder_state: Callable[[], RecorderState],
+) -> Iterator[None]:
+    """Keep the index fresh and answer, in a thread, until the block is left."""
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.is_set():
+            try:
+                asyncio.run(_serve(open_index(), listener, token, recorder_state, stop))
+            except Exception as e:  # noqa: BLE001 - recording goes on, whatever becomes of this
+                # Without the trace, which could quote content.
+                _log.error("hot_index_failed error=%s", type(e).__name__)
+                stop.wait(RETRY_S)
+
+    thread = threading.Thread(target=run, name="hot", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=10)
+
+
+async def _serve(
+    index: HotIndex,
+    listener: socket.socket,
+    token: str,
+    recorder_state: Callable[[], RecorderState],
+    stop: threading.Event,
+) -> None:
+    app = HotApi(index, token, recorder_state).build_app()
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener.dup()).start()
+        while not stop.is_set():
+            count = index.step()
+            await asyncio.sleep(0 if count else STEP_S)
+    finally:
+        await runner.cleanup()
+        index.close()
+
+
+def _json(value: Any) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
