@@ -7,7 +7,7 @@ Every value goes in as a parameter. Whoever calls has asked policy who may see w
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -99,6 +99,13 @@ SELECT * FROM hot ANTI JOIN (
 """
 
 
+class _Exchanges(NamedTuple):
+    """What a query takes its exchanges from, as of one moment."""
+
+    sql: str
+    hot: pa.Table | None
+
+
 class LakeReader:
     """Reads the tables as they are at each call; safe to use from several threads."""
 
@@ -140,7 +147,7 @@ class LakeReader:
         beyond = _beyond("<", after)
         sql = _SESSIONS.format(condition=condition.sql, after=beyond.sql)
         values = [*condition.values, *beyond.values, _page(limit)]
-        return msgspec.convert(self._select(sql, values), list[Session])
+        return msgspec.convert(self._select(self._all(), sql, values), list[Session])
 
     def search(
         self,
@@ -151,10 +158,11 @@ class LakeReader:
         limit: int = 50,
     ) -> list[Hit]:
         """Return a page of the exchanges that are wanted, the newest first."""
-        keys = self._keys(condition_of(wanted, owner), "DESC", after, limit)
+        everything = self._all()
+        keys = self._keys(everything, condition_of(wanted, owner), "DESC", after, limit)
         condition = _one_of(keys)
-        values = [wanted.text, *condition.values]
-        rows = self._select(_HITS.format(condition=condition.sql), values) if keys else []
+        sql, values = _HITS.format(condition=condition.sql), [wanted.text, *condition.values]
+        rows = self._select(everything, sql, values) if keys else []
         return msgspec.convert(rows, list[Hit])
 
     def exchanges(
@@ -166,10 +174,11 @@ class LakeReader:
         limit: int = 100,
     ) -> list[ExchangeSummary]:
         """Return a page of the exchanges of one session, the oldest first."""
-        keys = self._keys(_of_session(owner, session_id), "ASC", after, limit)
+        everything = self._all()
+        keys = self._keys(everything, _of_session(owner, session_id), "ASC", after, limit)
         condition = _one_of(keys)
         sql = _EXCHANGES.format(condition=condition.sql)
-        rows = self._select(sql, condition.values) if keys else []
+        rows = self._select(everything, sql, condition.values) if keys else []
         return msgspec.convert(rows, list[ExchangeSummary])
 
     def exchange(self, exchange_id: str) -> ExchangeDetail | None:
@@ -194,11 +203,17 @@ class LakeReader:
         return (*catalog, *(self._hot.incomplete if self._hot else ()))
 
     def _keys(
-        self, condition: Condition, order: str, after: ExchangeKey | None, limit: int
+        self,
+        exchanges: _Exchanges,
+        condition: Condition,
+        order: str,
+        after: ExchangeKey | None,
+        limit: int,
     ) -> list[ExchangeKey]:
         beyond = _beyond("<" if order == "DESC" else ">", after)
         sql = _KEYS.format(condition=condition.sql, after=beyond.sql, order=order)
-        rows = self._select(sql, [*condition.values, *beyond.values, _page(limit)])
+        values = [*condition.values, *beyond.values, _page(limit)]
+        rows = self._select(exchanges, sql, values)
         return [msgspec.convert(tuple(row.values()), ExchangeKey) for row in rows]
 
     def _find(self, exchange_id: str) -> ExchangeDetail | None:
@@ -260,18 +275,23 @@ class LakeReader:
         rows = self._rows(_PIECES, values)
         return {str(row["piece_id"]): msgspec.convert(row["data"], bytes) for row in rows}
 
-    def _select(self, sql: str, values: list[object]) -> list[dict[str, object]]:
-        """Return the rows of a SELECT from `exchanges`: committed ones, and hot ones beside them.
+    def _all(self) -> _Exchanges:
+        """Return committed exchanges with the hot ones beside them.
 
         The hot ones are read first: what has left them by then is in the tables.
         """
         hot = self._hot.read() if self._hot else None
         if hot is None or not hot.num_rows:
-            return self._rows(_from(self._committed(), sql), values)
+            return _Exchanges(self._committed(), None)
         location = quoted(self._locations.of("exchanges"))
         oldest = pc.min(hot["started_at"]).as_py()
-        everything = _ALL.format(location=location, oldest=oldest.isoformat())
-        return self._rows(_from(everything, sql), values, hot)
+        return _Exchanges(_ALL.format(location=location, oldest=oldest.isoformat()), hot)
+
+    def _select(
+        self, exchanges: _Exchanges, sql: str, values: list[object]
+    ) -> list[dict[str, object]]:
+        """Return the rows of a SELECT from `exchanges`."""
+        return self._rows(_from(exchanges.sql, sql), values, exchanges.hot)
 
     def _committed(self) -> str:
         location = quoted(self._locations.of("exchanges"))
