@@ -185,14 +185,17 @@ class Relay:
             digest = await asyncio.to_thread(digest_policies, self._policies)
             if digest == self._digest:
                 continue
-            self._digest = digest
             try:
                 bundle = await asyncio.to_thread(build_bundle, self._opa, self._policies)
                 store_bundle(self._kept, bundle)
-            except (BadPolicy, OSError, subprocess.TimeoutExpired) as e:
+            except BadPolicy as e:
+                self._digest = digest
                 _log.error("bundle_rejected error=%s", e)
                 continue
-            self._bundle = bundle
+            except (OSError, subprocess.TimeoutExpired) as e:
+                _log.error("bundle_not_built error=%s", e)  # tried again with the next look
+                continue
+            self._bundle, self._digest = bundle, digest
             _log.warning("bundle_built revision=%s", self._bundle.revision)
             self._changed.set()
             self._changed = asyncio.Event()

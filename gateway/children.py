@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import uvloop
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway import app
 from gateway.domain import Failure
@@ -167,14 +168,15 @@ class Child:
             process.wait() if isinstance(process, subprocess.Popen) else process.join()
 
     def last_words(self) -> str:
-        """Return the last line of its log."""
+        """Return the last line of its log that has a word; a trace may end in a ruled line."""
         try:
             with self.log.open("rb") as log:
                 log.seek(max(0, self.log.stat().st_size - SAID_BYTES))
-                lines = log.read().decode(errors="replace").strip().splitlines()
+                lines = log.read().decode(errors="replace").splitlines()
         except OSError:
             return ""
-        return lines[-1][:300] if lines else ""
+        words = [line.strip(" |+-") for line in lines]
+        return next((line[:300] for line in reversed(words) if line), "")
 
 
 def describe_end(exit_code: int) -> str:
@@ -259,9 +261,9 @@ def _run_child(
     app.configure_logging()
     try:
         _run(run, arguments, lambda: ready.send(""))
-    except* (Failure, OSError) as group:
+    except* (Failure, OSError, SQLAlchemyError) as group:
         with suppress(OSError):
-            ready.send("; ".join(str(error) for error in _leaves(group)))
+            ready.send("; ".join(str(error).partition("\n")[0] for error in _leaves(group)))
         raise
 
 

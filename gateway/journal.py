@@ -12,14 +12,12 @@ import os
 import shutil
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
-
-from caio import linux_aio
-from caio.abstract import AbstractOperation
 
 from gateway.births import registered
 from gateway.domain import Failure
+from gateway.group_sync import GroupSync, SyncFailed
 from gateway.records import Record, encode_frame
 from gateway.unrecorded import UNAVAILABLE
 
@@ -66,12 +64,7 @@ class Journal:
         self._fd = -1
         self._lock_fd = -1
         self._segment_size = 0
-        self._appended = 0
-        self._synced = 0
-        self._is_syncing = False
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
-        self._kernel: linux_aio.Context | None = None
-        """Where syncs are queued: the kernel does them, no thread of ours competes for the loop."""
+        self._syncs = GroupSync(lambda: self._fd)
         self._broken: Exception | None = None
         self._owed: deque[Record] = deque(maxlen=MAX_OWED)
 
@@ -129,8 +122,7 @@ class Journal:
 
     def _append(self, records: Sequence[Record]) -> None:
         """Write records, into the reserve if need be."""
-        if self._broken is not None:
-            raise _unavailable(self._broken)
+        self._require_whole()
         try:
             frames = b"".join(
                 encode_frame(self._sequence + n, record) for n, record in enumerate(records)
@@ -143,7 +135,7 @@ class Journal:
         self._segment_size += len(frames)
         self._room_bytes -= len(frames)
         self._sequence += len(records)
-        self._appended += 1
+        self._syncs.note_write()
 
     def owe(self, record: Record) -> None:
         """Write a record into the reserve; one that can't be written is kept until that works.
@@ -168,17 +160,11 @@ class Journal:
         Raises:
             Failure: `recording_unavailable`, from now on for every record.
         """
-        if self._broken is not None:
-            raise _unavailable(self._broken)
-        if self._synced >= self._appended:
-            return
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((self._appended, done))
-        if not self._is_syncing:
-            self._is_syncing = True
-            loop.call_soon(self._request_sync)
-        await done
+        self._require_whole()
+        try:
+            await self._syncs.wait()
+        except SyncFailed as e:
+            raise _unavailable(e) from e
 
     def sync(self) -> None:
         """Wait for the disk, without an event loop; what it refuses stays for the next time."""
@@ -200,50 +186,15 @@ class Journal:
         """Write what is owed, sync what is left and give the lock back."""
         self.pay()
         self._broken = self._broken or OSError("the journal is closed")
-        if self._kernel is not None:
-            asyncio.get_running_loop().remove_reader(self._kernel.fileno)
-            self._kernel = None
+        self._syncs.close()
         self.sync()
         self.abandon()
 
-    def _request_sync(self) -> None:
-        """Ask the kernel for one sync on behalf of all who wait, at the end of a loop's turn."""
-        covered = self._appended
-        sync = linux_aio.Operation.fdsync(self._fd)
-        sync.set_callback(lambda _: self._note_sync(covered, _error_of(sync)))
-        try:
-            if self._kernel is None:
-                self._kernel = linux_aio.Context(max_requests=1)
-                loop = asyncio.get_running_loop()
-                loop.add_reader(self._kernel.fileno, self._kernel_told, self._kernel)
-            self._kernel.submit(sync)
-        except (OSError, ValueError, RuntimeError, SystemError) as e:
-            self._note_sync(covered, e)
-
-    def _kernel_told(self, kernel: linux_aio.Context) -> None:
-        with suppress(BlockingIOError):
-            kernel.poll()
-        while kernel.process_events():
-            pass
-
-    def _note_sync(self, covered: int, error: Exception | None) -> None:
-        self._is_syncing = False
-        self._broken = self._broken or error
-        if error is None:
-            self._synced = max(self._synced, covered)
-        waiting, self._waiting = self._waiting, []
-        for target, done in waiting:
-            if done.done():
-                continue
-            if self._broken is not None:
-                done.set_exception(_unavailable(self._broken))
-            elif target <= self._synced:
-                done.set_result(None)
-            else:
-                self._waiting.append((target, done))
-        if self._waiting:
-            self._is_syncing = True
-            self._request_sync()
+    def _require_whole(self) -> None:
+        """Raise `Failure` if what was appended may not be what is on disk."""
+        broken = self._broken or self._syncs.error
+        if broken is not None:
+            raise _unavailable(broken)
 
     def _begin_segment(self) -> None:
         """Begin the next segment; the finished one is synced whole first."""
@@ -275,15 +226,6 @@ class Journal:
             except OSError as e:
                 self._broken = e
             raise
-
-
-def _error_of(sync: AbstractOperation) -> Exception | None:
-    """Return what went wrong with a sync that is over."""
-    try:
-        sync.get_value()
-    except SystemError as e:  # as which the library raises what the disk said
-        return e
-    return None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -200,6 +200,7 @@ class Supervisor:
                     _hear(left[connection])
             for child in self._children:
                 if child.exit_code is not None and not self._is_stopping:
+                    _hear(child)
                     raise CannotStart(_obituary(child))
             if time.monotonic() > until:
                 names = ", ".join(child.name for child in left.values())

@@ -6,6 +6,7 @@ import shlex
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -39,7 +40,7 @@ def up(demo: bool, config_file: Path | None, folder: Path | None, base_port: int
     """Start everything, wait until a call works, run until Ctrl-C."""
     settings = _settings(demo, config_file, folder, base_port)
     began = time.monotonic()
-    supervisor = Supervisor(settings, lambda line: click.echo(visible(line, one_line=True)))
+    supervisor = Supervisor(settings, _say)
     try:
         supervisor.start()
         settings_file(settings.folder).write_text(settings.model_dump_json(indent=1))
@@ -54,6 +55,12 @@ def up(demo: bool, config_file: Path | None, folder: Path | None, base_port: int
     finally:
         supervisor.stop()
     click.echo("Stopped.")
+
+
+def _say(line: str) -> None:
+    """Say something on the terminal; one that is gone must not end the deployment."""
+    with suppress(OSError):
+        click.echo(visible(line, one_line=True))
 
 
 def _settings(

@@ -125,7 +125,9 @@ def test_a_child_that_cannot_come_up_at_the_first_start_ends_everything(tmp_path
     done = up(tmp_path / "var", COUNTERSIGN_LAKE__CATALOG=catalog)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("countersign: recorder ended (exit 1), so everything was stopped")
+    name, _, why = done.stderr.removeprefix("countersign: ").partition(": ")
+    assert name in {"recorder", "console"}
+    assert why == "(sqlite3.OperationalError) unable to open database file\n"
 
 
 def test_a_second_deployment_in_the_same_folder_is_one_clear_line(tmp_path: Path) -> None:

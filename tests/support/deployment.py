@@ -68,7 +68,7 @@ class Deployment:
             check=False,
         )
         if check and done.returncode != 0:
-            raise AssertionError(f"{arguments} failed: {done.stderr}")
+            raise AssertionError(f"{arguments} failed: {done.stdout}{done.stderr}")
         return done.stdout + done.stderr
 
     def token(self, user: str = "dev", groups: str = "eng", ttl: str = "1h", **claims: str) -> str:

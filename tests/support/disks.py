@@ -1,5 +1,6 @@
 """Real disks that are full or can't be written; skips a test where we may not make such."""
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -34,13 +35,25 @@ def unwritable(folder: Path) -> Iterator[None]:
 def filled(folder: Path, *, but_bytes: int) -> Iterator[None]:
     """Fill a file system but for some bytes, and empty it again."""
     filler = folder / ".filler"
-    disk = os.statvfs(folder)
     with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, disk.f_bavail * disk.f_frsize - but_bytes)
+        while not _fill(file.fileno(), but_bytes):
+            pass
     try:
         yield
     finally:
         filler.unlink()
+
+
+def _fill(fd: int, but_bytes: int) -> bool:
+    """Give a file what is free; says whether another was not faster."""
+    disk = os.fstatvfs(fd)
+    try:
+        os.posix_fallocate(fd, 0, disk.f_bavail * disk.f_frsize - but_bytes)
+    except OSError as e:
+        if e.errno != errno.ENOSPC:
+            raise
+        return False
+    return True
 
 
 def _run(*command: str) -> None:

@@ -23,10 +23,17 @@ def test_an_end_is_told_in_two_words(exit_code: int, words: str) -> None:
     assert describe_end(exit_code) == words
 
 
-def test_only_the_end_of_a_large_log_is_read(tmp_path: Path) -> None:
-    def never() -> Life:
-        raise AssertionError
+def never() -> Life:
+    raise AssertionError
 
+
+def test_the_last_words_are_the_end_of_a_trace_and_not_its_rule(tmp_path: Path) -> None:
+    child = Child("worker", tmp_path / "worker.log", never)
+    child.log.write_text("  | ValueError: why\n    +-----------------\n\n")
+    assert child.last_words() == "ValueError: why"
+
+
+def test_only_the_end_of_a_large_log_is_read(tmp_path: Path) -> None:
     child = Child("worker", tmp_path / "worker.log", never)
     assert child.last_words() == ""
     child.log.write_bytes(b"x" * 10_000 + b"\nthe \xff last\n\n")

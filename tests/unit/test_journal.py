@@ -158,13 +158,13 @@ async def test_one_sync_serves_all_who_wait(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     syncs: list[int] = []
-    request_sync = journal._request_sync
+    request_sync = journal._syncs._request
 
     def count() -> None:
         syncs.append(1)
         request_sync()
 
-    monkeypatch.setattr(journal, "_request_sync", count)
+    monkeypatch.setattr(journal._syncs, "_request", count)
 
     async def one(number: int) -> None:
         journal.append(event(number))
@@ -258,7 +258,7 @@ async def test_a_journal_that_cannot_sync_ends_its_process(tmp_path: Path) -> No
             cannot_sync = os.open("/dev/full", os.O_WRONLY)
             os.dup2(cannot_sync, fd_of(tmp_path / "j1" / "00000001.segment"))
             os.close(cannot_sync)
-            journal._appended += 1
+            journal._syncs.note_write()
             await asyncio.sleep(30)
 
 

@@ -50,8 +50,15 @@ def after(owner: Any, name: str, point: str, where: Callable[..., bool] = lambda
 
 def break_journal(module: ModuleType) -> None:
     """Points of the writers of journals."""
+    begin: Callable[..., None] = module.Journal.__init__
+
+    def begin_and_break(journal: Any, *args: Any, **kwargs: Any) -> None:
+        begin(journal, *args, **kwargs)
+        if is_worker(journal):
+            after(journal._syncs, "_note", "after fdatasync")
+
+    module.Journal.__init__ = begin_and_break
     after(module.Journal, "_write", "after frame", is_worker)
-    after(module.Journal, "_note_sync", "after fdatasync", is_worker)
 
 
 def break_recorder(module: ModuleType) -> None:
