@@ -6,7 +6,7 @@ OPA := .tools/opa-1.22.2/opa
 SETUP := .venv/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup test lint policies unit coverage e2e bench lock docs clean
+.PHONY: help up setup test lint policies unit coverage e2e soak bench lock docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

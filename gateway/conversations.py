@@ -6,7 +6,7 @@ next turn is recorded whole. Digests are keyed by the process, so they say nothi
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -19,9 +19,24 @@ MOST_PIECES: Final = 400_000
 MOST_CONVERSATIONS: Final = 20_000
 """That can be recognised by what they began with."""
 
+LOOK_BACK: Final = 16
+"""How many turns a conversation may have grown by since it was last seen."""
+
 _DIGEST_BYTES: Final = 16
 
 Digests = tuple[bytes, ...]
+
+
+class Beginning(NamedTuple):
+    """The first turns of a conversation."""
+
+    turns: int
+    """How many."""
+    digest: bytes
+
+
+Beginnings = tuple[Beginning, ...]
+"""Those of a conversation that an earlier exchange may have had; the last is the whole."""
 
 
 class Kinship(NamedTuple):
@@ -42,11 +57,22 @@ class Kinship(NamedTuple):
     """Of the policy bundle, whose masks made the pieces what they are."""
 
 
+def find_beginnings(turns: Digests) -> Beginnings:
+    """Return the beginnings of a conversation whose turns have these digests, the longest last."""
+    first = max(0, len(turns) - LOOK_BACK)
+    running = hashlib.blake2b(b"".join(turns[:first]), digest_size=_DIGEST_BYTES)
+    beginnings = []
+    for number, turn in enumerate(turns[first:], start=first + 1):
+        running.update(turn)
+        beginnings.append(Beginning(number, running.digest()))
+    return tuple(beginnings)
+
+
 @dataclass(frozen=True, slots=True)
 class _Base:
     exchange_id: ExchangeId
-    places: dict[bytes, int]
-    """Where each piece stands, by its digest."""
+    digests: Digests
+    """Of its pieces, in order."""
 
 
 class Conversations:
@@ -57,7 +83,7 @@ class Conversations:
         self._key = key
         self._bases: OrderedDict[Kinship, _Base] = OrderedDict()
         self._pieces = 0
-        self._known: OrderedDict[bytes, str] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str, bytes], str] = OrderedDict()
 
     def digest(self, pieces: Sequence[bytes]) -> Digests:
         """Return by what pieces are told apart here."""
@@ -68,21 +94,17 @@ class Conversations:
 
     # --- sessions -----------------------------------------------------------------------------
 
-    def recognise(self, issuer: str, sub: str, turns: Digests) -> str:
+    def recognise(self, issuer: str, sub: str, beginnings: Beginnings) -> str:
         """Return the session that a conversation goes on with; empty when it begins here.
 
         It goes on when all turns of an earlier exchange of the same subject, and at least one
         more, are its own first turns. The longest such beginning counts.
         """
-        beginnings = list(self._beginnings(issuer, sub, turns))
-        return next((self._known[b] for b in reversed(beginnings[:-1]) if b in self._known), "")
-
-    def _beginnings(self, issuer: str, sub: str, turns: Digests) -> Iterator[bytes]:
-        """Yield one digest for each number of turns, from one on."""
-        running = hashlib.blake2b(f"{issuer}\n{sub}".encode(), digest_size=_DIGEST_BYTES)
-        for turn in turns:
-            running.update(turn)
-            yield running.digest()
+        for beginning in reversed(beginnings[:-1]):
+            known = self._known.get((issuer, sub, beginning.digest))
+            if known is not None:
+                return known
+        return ""
 
     # --- pieces -------------------------------------------------------------------------------
 
@@ -93,38 +115,46 @@ class Conversations:
         base = self._bases.get(kinship)
         if base is None:
             return None, pieces.all
-        parts = _parts(pieces.all, digests, base.places)
+        parts = _parts(pieces.all, digests, base.digests)
         return (base.exchange_id if any(isinstance(p, Kept) for p in parts) else None), parts
 
     def remember(
-        self, kinship: Kinship, exchange_id: ExchangeId, digests: Digests, turns: Digests
+        self, kinship: Kinship, exchange_id: ExchangeId, digests: Digests, beginnings: Beginnings
     ) -> None:
         """Remember what an exchange holds, once that is in the journal."""
         if kinship.route == Route.MESSAGES:
-            self._remember_turns(kinship, turns)
+            self._remember_session(kinship, beginnings)
         self._forget(kinship)
-        places = {digest: place for place, digest in enumerate(digests)}
-        self._bases[kinship] = _Base(exchange_id, places)
-        self._pieces += len(places)
+        self._bases[kinship] = _Base(exchange_id, digests)
+        self._pieces += len(digests)
         while self._pieces > MOST_PIECES and len(self._bases) > 1:
             self._forget(next(iter(self._bases)))
 
-    def _remember_turns(self, kinship: Kinship, turns: Digests) -> None:
-        for beginning in list(self._beginnings(kinship.issuer, kinship.sub, turns))[-1:]:
-            self._known.pop(beginning, None)
-            self._known[beginning] = kinship.session_id
+    def _remember_session(self, kinship: Kinship, beginnings: Beginnings) -> None:
+        for beginning in beginnings[-1:]:
+            key = (kinship.issuer, kinship.sub, beginning.digest)
+            self._known.pop(key, None)
+            self._known[key] = kinship.session_id
             if len(self._known) > MOST_CONVERSATIONS:
                 self._known.popitem(last=False)
 
     def _forget(self, kinship: Kinship) -> None:
         known = self._bases.pop(kinship, None)
         if known is not None:
-            self._pieces -= len(known.places)
+            self._pieces -= len(known.digests)
 
 
-def _parts(pieces: Sequence[bytes], digests: Digests, places: dict[bytes, int]) -> tuple[Part, ...]:
-    parts: list[Part] = []
-    for piece, digest in zip(pieces, digests, strict=True):
+def _parts(pieces: Sequence[bytes], digests: Digests, base: Digests) -> tuple[Part, ...]:
+    """Return what is kept at both ends as a run each, and what is between piece by piece.
+
+    The runs are found by comparing slices: a long conversation must not cost a loop over it.
+    """
+    head = _common(digests, base)
+    tail = _common(digests[head:][::-1], base[head:][::-1])
+    end = len(digests) - tail
+    parts: list[Part] = [Kept(start=0, count=head)] if head else []
+    places = dict(zip(base, range(len(base)), strict=True)) if head < end else {}
+    for piece, digest in zip(pieces[head:end], digests[head:end], strict=True):
         place = places.get(digest)
         last = parts[-1] if parts else None
         if place is None:
@@ -133,4 +163,16 @@ def _parts(pieces: Sequence[bytes], digests: Digests, places: dict[bytes, int]) 
             parts[-1] = Kept(start=last.start, count=last.count + 1)
         else:
             parts.append(Kept(start=place, count=1))
-    return tuple(parts)
+    return (*parts, Kept(start=len(base) - tail, count=tail)) if tail else tuple(parts)
+
+
+def _common(one: Digests, other: Digests) -> int:
+    """Return how many digests two sequences have in common at their beginning."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

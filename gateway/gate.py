@@ -186,7 +186,7 @@ class Gate:
                 exchange.kinship,
                 exchange.id,
                 incoming.digests,
-                incoming.turns,
+                incoming.prompt.beginnings,
             )
         if exchange.decision and exchange.decision.outcome is not Outcome.DENY:
             await self._make_durable(exchange)

@@ -5,14 +5,14 @@ from typing import Any
 
 import msgspec
 
-from gateway.conversations import Conversations, Digests
+from gateway.conversations import Conversations, Digests, find_beginnings
 from gateway.decisions import SESSION_HEADER
 from gateway.domain import Fact, Principal
 from gateway.messages.body import parse
 from gateway.messages.facts import Facts, prompt_parts, read_facts
 from gateway.messages.pieces import Pieces, cut
 from gateway.messages.recordable import make_recordable
-from gateway.scans import Part, Scans
+from gateway.scans import Prompt, Scans
 
 
 class Incoming(Fact, frozen=True, kw_only=True):
@@ -21,16 +21,11 @@ class Incoming(Fact, frozen=True, kw_only=True):
     body: bytes = b""
     value: dict[str, Any] = msgspec.field(default_factory=dict)
     facts: Facts = Facts()
-    prompt: tuple[Part, ...] = ()
+    prompt: Prompt = Prompt()
     pieces: Pieces = Pieces(all=())
     """Of the body as it may be recorded."""
     digests: Digests = ()
     """Of the pieces."""
-
-    @property
-    def turns(self) -> Digests:
-        """Digests of the pieces that hold a message each."""
-        return self.pieces.turns_of(self.digests)
 
 
 def read_incoming(
@@ -48,14 +43,23 @@ def read_incoming(
     value = parse(body)
     pieces = cut(make_recordable(body, value))
     digests = conversations.digest(pieces.all)
-    turns = pieces.turns_of(digests)
-    parts = prompt_parts(value)
-    known = [*turns, *[b""] * (len(parts) - len(turns))]
-    prompt = tuple(map(Part, known, parts))
-    facts = read_facts(value, map(scans.hear, prompt))
+    prompt = read_prompt(value, pieces, digests)
+    facts = read_facts(value, scans.hear(prompt))
     if not facts.session_id and SESSION_HEADER not in headers:
-        session_id = conversations.recognise(principal.issuer, principal.sub, turns)
+        session_id = conversations.recognise(principal.issuer, principal.sub, prompt.beginnings)
         facts = msgspec.structs.replace(facts, session_id=session_id)
     return Incoming(
         body=body, value=value, facts=facts, prompt=prompt, pieces=pieces, digests=digests
+    )
+
+
+def read_prompt(value: dict[str, Any], pieces: Pieces, digests: Digests) -> Prompt:
+    """Return the parts of a prompt with the digests of the pieces that hold them."""
+    messages, system, tools = prompt_parts(value)
+    places = (pieces.places.get(name) for name in ("system", "tools"))
+    known = (b"" if place is None else digests[place] for place in places)
+    return Prompt(
+        messages=tuple(messages),
+        beginnings=find_beginnings(pieces.turns_of(digests)),
+        others=tuple(zip(known, (system, tools), strict=True)),
     )

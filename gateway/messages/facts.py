@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from gateway.domain import Fact, Refusal, Route, Source
@@ -56,11 +55,15 @@ class Facts(Fact, frozen=True, kw_only=True):
 
 
 class Said(Fact, frozen=True):
-    """What a part of a prompt says, beside its text."""
+    """What a part of a prompt, or all of it, says beside its text."""
 
-    chars: int
-    sources: tuple[tuple[str, str], ...]
+    chars: int = 0
+    sources: frozenset[tuple[str, str]] = frozenset()
     """Kind and media type of its source blocks."""
+
+    def plus(self, other: "Said") -> "Said":
+        """Return what both say."""
+        return Said(self.chars + other.chars, self.sources | other.sources)
 
 
 def find_route(method: str, raw_path: str) -> Route:
@@ -68,13 +71,13 @@ def find_route(method: str, raw_path: str) -> Route:
     return PATHS.get((method, raw_path), Route.UNKNOWN)
 
 
-def prompt_parts(body: dict[str, Any]) -> list[Any]:
-    """Return the parts of a prompt: each message, then the system prompt and the tools.
+def prompt_parts(body: dict[str, Any]) -> tuple[list[Any], Any, list[dict[str, Any]]]:
+    """Return the messages of a prompt, its system prompt and its tools.
 
     Raises:
         Refusal: messages or tools have a type the API does not define.
     """
-    return [*_field(body, "messages", list, []), body.get("system"), _read_tools(body)]
+    return _field(body, "messages", list, []), body.get("system"), _read_tools(body)
 
 
 def hear(part: Any) -> Said:
@@ -84,7 +87,7 @@ def hear(part: Any) -> Said:
         Refusal: a source has no type.
     """
     texts, sources = _walk(part)
-    return Said(sum(map(len, texts)), tuple(sorted(sources)))
+    return Said(sum(map(len, texts)), frozenset(sources))
 
 
 def read_text(part: Any) -> str:
@@ -92,17 +95,13 @@ def read_text(part: Any) -> str:
     return "\n".join(_walk(part)[0])
 
 
-def read_facts(body: dict[str, Any], said: Iterable[Said]) -> Facts:
-    """Return the facts of a parsed body whose prompt's parts say this.
+def read_facts(body: dict[str, Any], said: Said) -> Facts:
+    """Return the facts of a parsed body whose prompt says this beside its text.
 
     Raises:
         Refusal: a field that decides something has a type the API does not define.
     """
     tools = _read_tools(body)
-    chars, sources = 0, set[tuple[str, str]]()
-    for each in said:
-        chars += each.chars
-        sources.update(each.sources)
     return Facts(
         model=_field(body, "model", str, ""),
         stream=_field(body, "stream", bool, False),
@@ -112,9 +111,9 @@ def read_facts(body: dict[str, Any], said: Iterable[Said]) -> Facts:
             tool["type"] for tool in tools if tool.get("type", "custom") != "custom"
         ),
         mcp_hosts=tuple(_host(server) for server in _field(body, "mcp_servers", list, [])),
-        sources=tuple(Source(kind=k, media_type=m) for k, m in sorted(sources)),
+        sources=tuple(Source(kind=k, media_type=m) for k, m in sorted(said.sources)),
         messages=len(_field(body, "messages", list, [])),
-        prompt_chars=chars,
+        prompt_chars=said.chars,
         session_id=_session_id(body),
     )
 

@@ -33,6 +33,8 @@ class Pieces(Fact, frozen=True, kw_only=True):
     all: tuple[bytes, ...]
     first_turn: int = 0
     turn_count: int = 0
+    places: dict[str, int] = msgspec.field(default_factory=dict)
+    """Of large top-level values, by their names: which piece holds one and nothing else."""
 
     def turns_of(self, values: tuple[_T, ...]) -> tuple[_T, ...]:
         """Return, of one value per piece, those of pieces that hold a message each."""
@@ -42,6 +44,7 @@ class Pieces(Fact, frozen=True, kw_only=True):
 def cut(body: bytes) -> Pieces:
     """Cut a body that is a JSON object; anything else stays whole."""
     turns: list[int] = []
+    starts: dict[str, int] = {}
     edges = {0, len(body)}
     try:
         top = _decode_top(body)
@@ -50,6 +53,7 @@ def cut(body: bytes) -> Pieces:
                 turns = _turn_edges(body, start, top[name])
                 edges.update(turns)
             elif end - start >= LARGE_BYTES:
+                starts[name] = start
                 edges.update((start, end))
     except (*NOT_JSON, _NotFound):
         return Pieces(all=(body,))
@@ -58,6 +62,7 @@ def cut(body: bytes) -> Pieces:
         all=tuple(body[a:b] for a, b in itertools.pairwise(ordered)),
         first_turn=ordered.index(turns[0]) if turns else 0,
         turn_count=max(0, len(turns) - 1),
+        places={name: ordered.index(start) for name, start in starts.items()},
     )
 
 

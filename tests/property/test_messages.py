@@ -1,6 +1,7 @@
 """Messages as bytes: any chunking gives the same events; any bytes give a body or a refusal."""
 
 import json
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 from unittest import mock
@@ -12,7 +13,7 @@ from gateway.domain import Refusal
 from gateway.messages import answers
 from gateway.messages.answers import read_prompt_text, read_response_text
 from gateway.messages.body import parse
-from gateway.messages.facts import Facts, hear, prompt_parts, read_facts, read_text
+from gateway.messages.facts import Facts, Said, hear, prompt_parts, read_facts, read_text
 from gateway.messages.recordable import make_recordable
 from gateway.messages.sse import EventReader, NotEvents, Unreadable, encode_event, read_json
 
@@ -102,14 +103,20 @@ def test_any_json_has_facts_or_is_refused_and_can_be_recorded(fields: dict[str, 
         assert e.code == "body.wrong_type"
 
 
+def parts_of(body: dict[str, Any]) -> list[Any]:
+    """Return all parts of a prompt."""
+    messages, system, tools = prompt_parts(body)
+    return [*messages, system, tools]
+
+
 def facts_of(body: dict[str, Any]) -> Facts:
     """Return the facts of a body, nothing of it known before."""
-    return read_facts(body, map(hear, prompt_parts(body)))
+    return read_facts(body, reduce(Said.plus, map(hear, parts_of(body))))
 
 
 def prompt_of(body: dict[str, Any]) -> str:
     """Return what signals look at."""
-    return "\n".join(map(read_text, prompt_parts(body)))
+    return "\n".join(map(read_text, parts_of(body)))
 
 
 PDF = {"type": "base64", "media_type": "application/pdf", "data": "AAAA"}

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.conversations import Conversations, Kinship
+from gateway.conversations import Beginnings, Conversations, Kinship, find_beginnings
 from gateway.domain import ExchangeId
 from gateway.messages.pieces import LARGE_BYTES, cut
 from gateway.records import Kept, Part
@@ -82,7 +82,7 @@ def test_bodies_that_share_pieces_are_joined_again(texts: list[str]) -> None:
         pieces = cut(body)
         digests = conversations.digest(pieces.all)
         base, parts = conversations.relate(KIN, pieces, digests)
-        conversations.remember(KIN, exchange_id, digests, pieces.turns_of(digests))
+        conversations.remember(KIN, exchange_id, digests, ())
         compositions[exchange_id] = Composition(base, _rows(exchange_id, parts, stored))
         assert join(stored, request_pieces(exchange_id, compositions)) == body
 
@@ -114,7 +114,7 @@ def test_a_turn_holds_only_what_is_new() -> None:
         pieces = cut(body)
         digests = conversations.digest(pieces.all)
         _, parts = conversations.relate(KIN, pieces, digests)
-        conversations.remember(KIN, ExchangeId(f"e{length}"), digests, pieces.turns_of(digests))
+        conversations.remember(KIN, ExchangeId(f"e{length}"), digests, ())
         new_bytes.append(sum(len(part) for part in parts if isinstance(part, bytes)))
         assert sum(isinstance(part, Kept) for part in parts) <= 2
     assert new_bytes[0] > len(system)
@@ -126,30 +126,29 @@ def test_nothing_is_shared_beyond_kinship(field: str) -> None:
     conversations = Conversations(b"key")
     pieces = cut(json.dumps({"messages": [turn("user", "a")]}).encode())
     digests = conversations.digest(pieces.all)
-    conversations.remember(KIN, ExchangeId("e1"), digests, pieces.turns_of(digests))
+    conversations.remember(KIN, ExchangeId("e1"), digests, ())
     values = KIN._asdict() | {field: 2 if field == "day" else "other"}
     other = Kinship(**values)
     assert conversations.relate(other, pieces, digests) == (None, pieces.all)
     assert conversations.relate(KIN, pieces, digests)[0] == "e1"
 
 
-def turns_of(conversations: Conversations, *texts: str) -> tuple[bytes, ...]:
-    """Return the digests of a conversation's turns."""
+def beginnings_of(conversations: Conversations, *texts: str) -> Beginnings:
+    """Return the beginnings of a conversation."""
     messages = [turn("user", text) for text in texts]
     pieces = cut(json.dumps({"messages": messages}).encode())
-    return pieces.turns_of(conversations.digest(pieces.all))
+    return find_beginnings(pieces.turns_of(conversations.digest(pieces.all)))
 
 
 def test_a_conversation_is_recognised_by_what_it_began_with() -> None:
     conversations = Conversations(b"key")
 
     def sent(*texts: str, session_id: str) -> None:
-        digests = turns_of(conversations, *texts)
         kin = KIN._replace(session_id=session_id)
-        conversations.remember(kin, ExchangeId("e"), digests, digests)
+        conversations.remember(kin, ExchangeId("e"), (), beginnings_of(conversations, *texts))
 
     def recognised(*texts: str, sub: str = "dev") -> str:
-        return conversations.recognise(KIN.issuer, sub, turns_of(conversations, *texts))
+        return conversations.recognise(KIN.issuer, sub, beginnings_of(conversations, *texts))
 
     sent("hello", session_id="first")
     sent("hello", "hi, one", "more", session_id="first")

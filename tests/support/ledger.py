@@ -134,6 +134,25 @@ def record(folder: Path, batches: Sequence[Sequence[Record]], *, run: str = "") 
     lake.close()
 
 
+def record_all(folder: Path) -> None:
+    """Record what journals in a folder hold."""
+    root = folder / "journal"
+    lake = open_lake(f"sqlite:///{folder}/catalog.db", folder / "warehouse")
+    with journal(root, "recorder") as own:
+        step(
+            Recorder(
+                lake,
+                JournalFolder(root),
+                own,
+                PlainTexts(),
+                Signer(folder / "keys"),
+                Witnesses([]),
+                RecorderSettings(),
+            )
+        )
+    lake.close()
+
+
 def step(recorder: Recorder) -> None:
     """Step until nothing is left to do."""
     while any(recorder.step(START_NS, flush=True)):

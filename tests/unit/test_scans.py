@@ -3,11 +3,13 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from gateway.conversations import find_beginnings
 from gateway.domain import Signal
-from gateway.masking.rules import MaskTable
 from gateway.messages import facts
-from gateway.scans import Part, Scans
+from gateway.scans import Prompt, Scans
 from gateway.tables import MAX_CAPTURES, SignalSpec, Tables
 
 SPECS = {
@@ -17,23 +19,28 @@ SPECS = {
 
 
 def tables(revision: str = "r1") -> Tables:
-    return Tables(revision, MaskTable(), SPECS)
+    return Tables(revision, {}, SPECS)
 
 
-def parts(*texts: str) -> list[Part]:
-    return [Part(text.encode(), {"role": "user", "content": text}) for text in texts]
+def prompt(*texts: str, is_known: bool = True) -> Prompt:
+    digests = tuple(text.encode() for text in texts) if is_known else ()
+    return Prompt(
+        messages=tuple({"role": "user", "content": text} for text in texts),
+        beginnings=find_beginnings(digests),
+        others=((b"system" if is_known else b"", "of the system"), (b"", [])),
+    )
 
 
 def test_signals_of_all_parts_are_united() -> None:
-    prompt = parts("prod repo:acme/shop", "repo:acme/web repo:acme/shop", "nothing", "prod")
-    assert Scans().find_signals(tables(), prompt) == {
+    said = prompt("prod repo:acme/shop", "repo:acme/web repo:acme/shop", "nothing", "prod")
+    assert Scans().find_signals(tables(), said) == {
         "prod": Signal(count=2),
         "repository": Signal(count=3, captures=("acme/shop", "acme/web")),
     }
 
 
 def test_more_captures_than_are_listed_is_said() -> None:
-    many = parts(*(f"repo:r{n}" for n in range(MAX_CAPTURES + 1)))
+    many = prompt(*(f"repo:r{n}" for n in range(MAX_CAPTURES + 1)))
     found = Scans().find_signals(tables(), many)["repository"]
     assert (len(found.captures), found.is_cut) == (MAX_CAPTURES, True)
 
@@ -47,18 +54,36 @@ def test_a_known_part_is_not_looked_through_again(monkeypatch: pytest.MonkeyPatc
         return real(root)
 
     monkeypatch.setattr(facts, "_walk", counting)
-    scans, prompt = Scans(), parts("prod", "repo:a")
-    first = [scans.hear(part) for part in prompt], scans.find_signals(tables(), prompt)
-    seen = len(walks)
-    assert ([scans.hear(part) for part in prompt], scans.find_signals(tables(), prompt)) == first
-    assert len(walks) == seen
-    scans.find_signals(tables("r2"), prompt)
-    assert len(walks) == seen + len(prompt)
+    scans, first, second = Scans(), prompt("prod"), prompt("prod", "repo:a", "prod repo:b")
+    scans.hear(first), scans.find_signals(tables(), first)
+    walks.clear()
+    assert scans.hear(second).chars == len("prodrepo:aprod repo:bof the system")
+    assert len(walks) == 3
+    assert scans.find_signals(tables(), second) == {
+        "prod": Signal(count=2),
+        "repository": Signal(count=2, captures=("a", "b")),
+    }
+    walks.clear()
+    scans.find_signals(tables(), second)
+    assert len(walks) == 1
+    walks.clear()
+    scans.find_signals(tables("r2"), second)
+    assert len(walks) == 5
+
+
+@given(st.lists(st.sampled_from(["prod", "repo:a", "repo:b", "calm"]), max_size=30), st.data())
+def test_what_is_known_before_changes_nothing(texts: list[str], data: st.DataObject) -> None:
+    scans = Scans()
+    for _ in range(3):
+        some = texts[: data.draw(st.integers(0, len(texts)))]
+        known = scans.hear(prompt(*some)), scans.find_signals(tables(), prompt(*some))
+        fresh = Scans()
+        new = prompt(*some, is_known=False)
+        assert known == (fresh.hear(new), fresh.find_signals(tables(), new))
 
 
 def test_a_part_without_a_digest_is_never_known() -> None:
     scans = Scans()
-    assert scans.find_signals(tables(), [Part(b"", "prod")]) == {"prod": Signal(count=1)}
-    assert scans.find_signals(tables(), [Part(b"", "calm")]) == {}
-    assert scans.hear(Part(b"", "prod")).chars == 4
-    assert scans.hear(Part(b"", "longer")).chars == 6
+    loud, calm = (prompt(text, is_known=False) for text in ("a prod", "calm"))
+    assert scans.find_signals(tables(), loud) == {"prod": Signal(count=1)}
+    assert scans.find_signals(tables(), calm) == {}
