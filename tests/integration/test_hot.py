@@ -9,7 +9,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,7 +132,7 @@ def test_a_recorder_that_does_not_answer_is_named_and_the_tables_are_shown(
     token = paced.token("joe", "eng")
     ask(paced.base_url, token, "hello", headers={"x-claude-code-session-id": "s-joe"})
     paced.wait_for("select 1 from exchanges where session_id = 's-joe'")
-    pid = _pid(paced, "recorder")
+    pid = paced.processes["recorder"].pid
     os.kill(pid, signal.SIGSTOP)
     try:
         began = time.monotonic()
@@ -148,6 +147,24 @@ def test_a_recorder_that_does_not_answer_is_named_and_the_tables_are_shown(
     assert get(f"{paced.console_url}/api/v1/sessions", token)["incomplete"] == []
 
 
+def test_a_killed_recorder_shows_what_runs_as_soon_as_it_is_back(paced: Deployment) -> None:
+    token = paced.token("lou", "eng")
+    call = ask_slowly(paced, token, "s-lou", "[[demo length=800 pace=100]]")
+    until = time.monotonic() + 5
+    while not exchanges(paced, token, "s-lou"):
+        assert time.monotonic() < until
+    os.kill(paced.processes["recorder"].pid, signal.SIGKILL)
+    until = time.monotonic() + 20
+    while get(f"{paced.console_url}/api/v1/sessions", token)["incomplete"]:
+        assert time.monotonic() < until
+        assert exchanges(paced, token, "s-lou"), "what was known of it is not shown"
+    (item,) = exchanges(paced, token, "s-lou")
+    assert item["ending"] in {"running", "delivered"}
+    call.join()
+    rows = paced.wait_for("select ending from exchanges where session_id = 's-lou'")
+    assert rows == [{"ending": "delivered"}]
+
+
 def test_the_index_holds_nothing_of_what_is_committed(paced: Deployment) -> None:
     token = paced.token("kim", "eng")
     ask(paced.base_url, token, "remember zebra-4711", stream=True)
@@ -156,15 +173,3 @@ def test_the_index_holds_nothing_of_what_is_committed(paced: Deployment) -> None
     while hot_count(paced):
         assert time.monotonic() < until
         time.sleep(0.1)
-
-
-def _pid(deployment: Deployment, name: str) -> int:
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            status = (path / "stat").read_text()
-            targets = [str(fd.readlink()) for fd in (path / "fd").iterdir()]
-        except OSError:
-            continue
-        if f"{deployment.folder}/log/{name}.log" in targets:
-            return int(status.split()[0])
-    raise AssertionError(f"no process {name}")
