@@ -95,7 +95,9 @@ def _of_deployment(
     host = read_host(births, JournalFolder(root), tell)  # before the tables, which know the rest
     lake = open_lake(settings.catalog_url, Path(settings.warehouse))
     try:
-        return host, keys, of_lake(lake, spill)
+        tables = of_lake(lake, spill)
+        began_since = JournalFolder(root).journals()  # their rows may be in, and no proof yet
+        return msgspec.structs.replace(host, live=host.live.union(began_since)), keys, tables
     finally:
         lake.close()
 

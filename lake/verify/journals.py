@@ -46,6 +46,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
     births: tuple[Birth, ...] = ()
     journals: Mapping[str, OnDisk] = {}
+    live: frozenset[str] = frozenset()
+    """Journals that were on disk at any time since: their newest rows may not be signed yet."""
 
 
 def read_host(births: Sequence[Birth], reader: JournalReader, progress: Progress) -> Host:
@@ -55,7 +57,7 @@ def read_host(births: Sequence[Birth], reader: JournalReader, progress: Progress
     for number, journal_id in enumerate(names, start=1):
         journals[journal_id] = _read(reader, journal_id)
         progress("journals", number, len(names))
-    return Host(births=tuple(births), journals=journals)
+    return Host(births=tuple(births), journals=journals, live=frozenset(journals))
 
 
 def check_journals(

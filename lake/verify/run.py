@@ -33,7 +33,7 @@ def verify(
         witness: Lines that a witness was told.
     """
     report = Report()
-    live = host.journals.keys() if host else ()
+    live = host.live if host else ()
     proofs = Proofs(tables, keys, report, since)
     steps: dict[str, Callable[[], None]] = {
         "proofs": lambda: proofs.check(progress),

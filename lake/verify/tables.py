@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from lake.catalog import NAMESPACE, SHAPES, Lake
 from lake.duck import lock, open_duckdb, quoted
+from lake.intake import COMMIT_ORDER
 
 MEMORY: Final = "1GB"
 """What the database may hold before it spills."""
@@ -83,8 +84,13 @@ def opened(tables: Tables) -> Iterator[Tables]:
 
 
 def of_lake(lake: Lake, spill: Path) -> Tables:
-    """Return the tables of a catalog as it has them now."""
-    locations = {n: Path(urlparse(lake.metadata_location(n)).path) for n in SHAPES}
+    """Return the tables of a catalog as it has them now.
+
+    Against the order of commits: what a table is checked against is never newer than itself.
+    """
+    locations = {
+        name: Path(urlparse(lake.metadata_location(name)).path) for name in reversed(COMMIT_ORDER)
+    }
     return Tables(locations, lake.warehouse, spill)
 
 
