@@ -56,6 +56,7 @@ from gateway.ports import (
     Upstream,
 )
 from gateway.records import Opening, Record
+from gateway.refusals import refusal_of, still_waiting, unchanged
 from gateway.scans import Scans
 from gateway.strangers import Strangers
 from gateway.unrecorded import UNAVAILABLE, Unrecorded
@@ -119,7 +120,7 @@ class Gate:
             with self.approvals.holding(len(incoming.body)):
                 decision = await self._hold(caller, exchange, incoming)  # 5
         if decision.outcome is not Outcome.ALLOW:
-            raise _refusal(decision)  # 6
+            raise refusal_of(decision)  # 6
         rules = self._response_rules(decision)
         answer = await self._forward(caller, exchange, decision, incoming.body)  # 7
         await self._deliver(caller, exchange, answer, rules)  # 8, 9
@@ -212,10 +213,10 @@ class Gate:
                 self.journal.append(exchange.redecided())
                 if decision.outcome is not Outcome.HOLD:
                     await self._make_durable(exchange)
-                    return _unchanged(first, decision)
+                    return unchanged(first, decision)
             left_s = (until_ns - self.now_ns()) / 10**9
             if left_s <= 0 or approval.id is None:
-                raise _still_waiting(self.approvals, approval, first.answer.status)
+                raise still_waiting(self.approvals, approval, first.answer.status)
             approval = await self.approvals.wait(
                 approval.id, len(approval.verdicts), left_s, caller.gone
             )
@@ -315,30 +316,3 @@ class Gate:
             await answer_error(caller, exchange.id, error, exchange)
         except CallerGone:
             _log.info("caller_gone exchange=%s", exchange.id)
-
-
-def _refusal(decision: Decision) -> Refusal:
-    reasons = decision.answer.deny
-    sentence = " ".join(reason.message for reason in reasons)
-    return Refusal(reasons[0].code, sentence, status=decision.answer.status)
-
-
-def _unchanged(first: Decision, later: Decision) -> Decision:
-    """Return the later decision, unless it changes what was promised when the wait began."""
-    if later.outcome is Outcome.ALLOW and (
-        first.answer.recording != later.answer.recording
-        or first.answer.masking != later.answer.masking
-        or first.answer.endpoint != later.answer.endpoint
-    ):
-        sentence = "The policy changed while you waited; send again."
-        raise Refusal("policy.changed", sentence, status=first.answer.status)
-    return later
-
-
-def _still_waiting(approvals: Approvals, approval: Approval, status: int) -> Refusal:
-    where = f" at {approvals.url_of(approval.id)}" if approval.id else ""
-    return Refusal(
-        "approval.pending",
-        f"This call waits for approval {approval.id}{where}. Send it again after it is granted.",
-        status=status,
-    )

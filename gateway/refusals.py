@@ -1,0 +1,37 @@
+"""The refusals that decisions give, in words for the caller; pure."""
+
+from gateway.domain import Approval, Decision, Outcome, Refusal
+from gateway.ports import Approvals
+
+
+def refusal_of(decision: Decision) -> Refusal:
+    """Return the refusal that a denial is: its reasons' sentences under the first one's code."""
+    reasons = decision.answer.deny
+    sentence = " ".join(reason.message for reason in reasons)
+    return Refusal(reasons[0].code, sentence, status=decision.answer.status)
+
+
+def unchanged(first: Decision, later: Decision) -> Decision:
+    """Return the later decision of a wait.
+
+    Raises:
+        Refusal: it changes what was promised when the wait began.
+    """
+    if later.outcome is Outcome.ALLOW and (
+        first.answer.recording != later.answer.recording
+        or first.answer.masking != later.answer.masking
+        or first.answer.endpoint != later.answer.endpoint
+    ):
+        sentence = "The policy changed while you waited; send again."
+        raise Refusal("policy.changed", sentence, status=first.answer.status)
+    return later
+
+
+def still_waiting(approvals: Approvals, approval: Approval, status: int) -> Refusal:
+    """Return the refusal at the end of a wait; it says where the approval is."""
+    where = f" at {approvals.url_of(approval.id)}" if approval.id else ""
+    return Refusal(
+        "approval.pending",
+        f"This call waits for approval {approval.id}{where}. Send it again after it is granted.",
+        status=status,
+    )
