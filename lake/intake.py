@@ -42,14 +42,13 @@ class Batch:
 
     rows: dict[str, list[Row]] = field(default_factory=lambda: {t: [] for t in COMMIT_ORDER})
     journals: set[str] = field(default_factory=set)
-    """Every journal that a row was made from."""
+    """Every journal that a row, or a proof of one that is in already, was made from."""
     row_count: int = 0
     byte_count: int = 0
 
-    def add(self, table: str, rows: list[Row], byte_count: int, *journals: str) -> None:
-        """Add rows of a table, made from records of these journals."""
+    def add(self, table: str, rows: list[Row], byte_count: int) -> None:
+        """Add rows of a table."""
         self.rows[table] += rows
-        self.journals.update(journals)
         self.row_count += len(rows)
         self.byte_count += byte_count + ROW_BYTES * len(rows)
 
@@ -144,7 +143,6 @@ class Intake:
         return (
             journal in self.ended
             and journal not in self.batch.journals
-            and journal not in self.chains.unsealed
             and not self.open.of(journal)
         )
 
@@ -202,14 +200,14 @@ class Intake:
             return True
         opened.fetch(self._reader)
         exchange = opened.close(closing, journal, sequence)
-        journals = (journal, opened.journal_id)
         contents = content_rows(exchange)
         row = exchange_row(exchange, contents, self._texts)
         self.chains.add("exchanges", row)
+        self.batch.journals.update((journal, opened.journal_id))
         if self._is_new("contents", journal, position):
-            self.batch.add("contents", contents, opened.content_bytes, *journals)
+            self.batch.add("contents", contents, opened.content_bytes)
         if self._is_new("exchanges", journal, position):
-            self.batch.add("exchanges", [row], opened.content_bytes, *journals)
+            self.batch.add("exchanges", [row], opened.content_bytes)
         return True
 
     def _add_event(self, journal: str, position: Position, sequence: int, event: Event) -> None:
@@ -217,8 +215,9 @@ class Intake:
             return
         row = event_row(event, journal, sequence, self._event_retention_class)
         self.chains.add("events", row)
+        self.batch.journals.add(journal)
         if self._is_new("events", journal, position):
-            self.batch.add("events", [row], len(event.detail_json), journal)
+            self.batch.add("events", [row], len(event.detail_json))
 
     def _is_new(self, table: str, journal: str, position: Position) -> bool:
         cursor = self._taken[table].get(journal)

@@ -596,3 +596,24 @@ def test_rows_whose_proof_is_missing_are_proven_before_their_journal_goes(commit
     drain(recorder(lake, journals))
     assert (lake.ids["exchanges"], lake.ids["proofs"]) == (["a"], ["w"])
     assert journals.journals() == []
+
+
+def test_what_an_interrupted_exchange_was_made_from_stays_until_its_row_is_proven() -> None:
+    journals, lake = ListJournals(), MemoryLake()
+    journals.add("w", opening("a"))
+    journals.dead.add("w")
+    first = recorder(lake, journals)
+    first.step(SECOND)
+    assert first.step(SECOND).interrupted == 1
+    lake.fault = (2, "before")
+    with pytest.raises(FaultError):
+        first.step(SECOND, flush=True)
+    assert (lake.ids["exchanges"], lake.ids["proofs"]) == (["a"], [])
+    journals.restart_recorder()
+    second = recorder(lake, journals, commit_every_s=100)
+    for _ in range(4):
+        second.step(SECOND)
+    journals.restart_recorder()
+    drain(recorder(lake, journals))
+    assert "recorder-0" in lake.ids["proofs"]
+    assert journals.journals() == []
