@@ -96,6 +96,7 @@ class Exchange:
         self._now_ns = _never_back(now_ns)
         self._arrived_ns = self._now_ns()
         self._first_byte_ns: int | None = None
+        self._first_token_ns: int | None = None
         self._decisions = 0
         self._recording = UNDECIDED
         self._ending: Ending | None = None
@@ -182,6 +183,8 @@ class Exchange:
         now_ns = self._now_ns()
         if self._first_byte_ns is None:
             self._first_byte_ns = now_ns
+        if self._first_token_ns is None and self.facts.has_content:
+            self._first_token_ns = now_ns
         self.released_bytes += len(data)
         kept = data if self.keeps_content else b""
         return Chunk(exchange_id=self.id, at_ns=now_ns, data=kept, size=len(data))
@@ -208,6 +211,7 @@ class Exchange:
             error_message=error.message if error else facts.error_message,
             approval_id=self.approval_id,
             first_byte_ns=self._first_byte_ns,
+            first_token_ns=self._first_token_ns,
             released_bytes=self.released_bytes,
             response_model=facts.model,
             response_id=facts.response_id,

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from lake.hot import HotIndex
 from lake.hot_answers import HotState
-from lake.recorder import RecorderState
+from lake.recorder_state import RecorderState
 
 STEP_S = 0.1
 """Pause when there is nothing new; what is journaled must be visible within a second."""

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from gateway.births import read_births
 from gateway.records import (
     CorruptFrame,
     Frame,
@@ -29,6 +30,12 @@ class JournalFolder:
             return ()
         folders = (path for path in self._root.iterdir() if not path.name.startswith("."))
         return sorted(path.name for path in folders if (path / "lock").exists())
+
+    def gone(self) -> Sequence[str]:
+        """Return the ids of journals that began here and were let go of, oldest first."""
+        present = set(self.journals())
+        births = (birth.journal_id for birth in read_births(self._root))
+        return [journal_id for journal_id in births if journal_id not in present]
 
     def read(
         self, journal_id: str, start: Position, limit_bytes: int

@@ -20,7 +20,8 @@ from gateway.messages.answers import read_prompt_text, read_response_text, read_
 from gateway.published import PUBLISH_EVERY_S, publish, recorder_file
 from lake.catalog import open_lake
 from lake.hot import HotIndex
-from lake.recorder import Recorder, RecorderSettings, RecorderState
+from lake.recorder import Recorder
+from lake.recorder_state import RecorderSettings, RecorderState
 from lake.signing import Signer
 from lake.witness import FileWitness, HttpWitness, Witnesses
 

@@ -148,6 +148,8 @@ class Closing(Fact, frozen=True, kw_only=True, tag="closing"):
     approval_id: ApprovalId | None = None
     first_byte_ns: int | None = None
     """When the first byte of the body was released; since the epoch."""
+    first_token_ns: int | None = None
+    """When the first content of the answer was released; since the epoch."""
     released_bytes: int = 0
     response_model: str = ""
     response_id: str = ""

@@ -5,7 +5,7 @@ use the same one to find the tables.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -78,6 +78,12 @@ class Lake:
             if rows is not None:
                 transaction.append(rows)
             transaction.set_properties(dict(properties))
+
+    def forget(self, table: Table, properties: Iterable[str]) -> None:
+        """Remove properties of a table."""
+        table.metadata.properties[RETRIES] = "0"
+        with table.transaction() as transaction:
+            transaction.remove_properties(*properties)
 
     def expire(self, name: str, keep: int) -> int:
         """Drop the oldest live snapshots but the last `keep`; returns how many.

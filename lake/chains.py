@@ -52,11 +52,15 @@ def read_links(properties: Mapping[str, str]) -> Links:
     }
 
 
+def property_of(journal_id: str) -> str:
+    """Return the property that holds the link of a journal."""
+    return f"{PROPERTY_PREFIX}{journal_id}"
+
+
 def write_links(links: Mapping[str, Link]) -> dict[str, str]:
     """Return links as table properties."""
     return {
-        f"{PROPERTY_PREFIX}{journal}": msgspec.json.encode(link).decode()
-        for journal, link in links.items()
+        property_of(journal): msgspec.json.encode(link).decode() for journal, link in links.items()
     }
 
 

@@ -37,10 +37,15 @@ def read_cursors(properties: Mapping[str, str]) -> Cursors:
     }
 
 
+def property_of(journal_id: str) -> str:
+    """Return the property that holds the cursor of a journal."""
+    return f"{PROPERTY_PREFIX}{journal_id}"
+
+
 def write_cursors(cursors: Mapping[str, Cursor]) -> dict[str, str]:
     """Return cursors as table properties."""
     return {
-        f"{PROPERTY_PREFIX}{journal}": msgspec.json.encode(cursor).decode()
+        property_of(journal): msgspec.json.encode(cursor).decode()
         for journal, cursor in cursors.items()
     }
 

@@ -202,7 +202,7 @@ def _recording(exchange: Exchange) -> Row:
 
 def _end(exchange: Exchange) -> Row:
     closing, start_ns = exchange.closing, exchange.opening.at_ns
-    first_ns = closing.first_byte_ns
+    first_ns, token_ns = closing.first_byte_ns, closing.first_token_ns
     return {
         "ended_at": microseconds(closing.at_ns),
         "status": closing.status or None,
@@ -211,6 +211,7 @@ def _end(exchange: Exchange) -> Row:
         "error_message": closing.error_message or None,
         "released_bytes": bounded(closing.released_bytes),
         "time_to_first_byte_ms": None if first_ns is None else (first_ns - start_ns) / 1e6,
+        "time_to_first_token_ms": None if token_ns is None else (token_ns - start_ns) / 1e6,
         "duration_ms": (closing.at_ns - start_ns) / 1e6,
     }
 

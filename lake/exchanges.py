@@ -128,6 +128,7 @@ _END = (
     Column("request_bytes", long, "Bytes of the request body as received", True),
     Column("released_bytes", long, "Bytes of the answer released to the socket", True),
     Column("time_to_first_byte_ms", double, "From arrival to the first byte released"),
+    Column("time_to_first_token_ms", double, "From arrival to the first content released"),
     Column("duration_ms", double, "From arrival to the closing record", True),
 )
 

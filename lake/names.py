@@ -47,6 +47,7 @@ ELSEWHERE: Final = {
     "output_tokens": Elsewhere("gen_ai.usage.output_tokens", ""),
     "cache_read_input_tokens": Elsewhere("gen_ai.usage.cache_read.input_tokens", ""),
     "cache_creation_input_tokens": Elsewhere("gen_ai.usage.cache_creation.input_tokens", ""),
+    "time_to_first_token_ms": Elsewhere("gen_ai.server.time_to_first_token", ""),
     "prompt_text": Elsewhere("gen_ai.input.messages", ""),
     "response_text": Elsewhere("gen_ai.output.messages", ""),
     "request_headers": Elsewhere("http.request.header.*", "http_request.http_headers"),

@@ -9,10 +9,9 @@ import gc
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from threading import Event as StopEvent
 from types import MappingProxyType
-from typing import NamedTuple
 
 import pyarrow as pa
 from pyiceberg.table import Table
@@ -20,8 +19,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lake.catalog import Lake
 from lake.chains import Chains, Signer, read_links, write_links
+from lake.chains import property_of as link_property
 from lake.cursors import NOTHING, Cursors, advanced, read_cursors, write_cursors
+from lake.cursors import property_of as cursor_property
 from lake.intake import COMMIT_ORDER, LAST_TABLE, Intake
+from lake.recorder_state import RecorderSettings, RecorderState, StepResult
 from lake.rows import Row, Texts
 from lake.sources import JournalReader, Writer
 from lake.witness import Witnesses
@@ -31,53 +33,6 @@ MANY_ROWS = 1_000
 NO_LINKS: Mapping[str, str] = MappingProxyType({})
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecorderSettings:
-    """Bounds of the recorder."""
-
-    commit_every_s: float = 15.0
-    """Longest wait of a row for its batch; a row must be in the tables within 30 s."""
-    batch_bytes: int = 64 * 1024 * 1024
-    """A batch this large is committed at once: it is held in memory, and again as Arrow."""
-    batch_rows: int = 20_000
-    read_bytes: int = 8 * 1024 * 1024
-    """What one step reads of all journals together."""
-    most_snapshots: int = 40
-    """Live snapshots beyond which the oldest are expired: each makes every commit slower."""
-    kept_snapshots: int = 20
-    event_retention_class: str = "events"
-    poll_s: float = 0.25
-    """Pause when there is nothing new; a row must be visible within a second."""
-    longest_back_off_s: float = 30.0
-
-
-class StepResult(NamedTuple):
-    """What a step did."""
-
-    records: int
-    bytes: int
-    committed_rows: int
-    interrupted: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecorderState:
-    """How far behind the recorder is; replaced as a whole, so any thread may read it."""
-
-    journals: int = 0
-    open_exchanges: int = 0
-    open_bytes: int = 0
-    waiting_rows: int = 0
-    """Rows read and not yet committed."""
-    waiting_bytes: int = 0
-    unread: Mapping[str, int] = field(default_factory=dict)
-    """Bytes of each journal that has any that were not read."""
-    corrupt_journals: tuple[str, ...] = ()
-    last_commit_ns: int | None = None
-    failures: int = 0
-    """Steps that failed since one succeeded."""
 
 
 class CursorMovedError(Exception):
@@ -267,6 +222,7 @@ class Recorder:
             ):
                 gone = self._lake.expire(table, self._settings.kept_snapshots)
                 logger.info("snapshots_expired table=%s count=%d", table, gone)
+            self._forget_gone(table)
         passed = self._cursors[LAST_TABLE]
         for journal in intake.journals:
             if intake.is_finished(journal):
@@ -274,6 +230,18 @@ class Recorder:
                 self._reader.discard_journal(journal)
             elif journal in passed:
                 self._reader.discard(journal, passed[journal].open)
+
+    def _forget_gone(self, name: str) -> None:
+        """Remove cursors of journals that went long ago: metadata must not grow with restarts."""
+        known = self._cursors[name]
+        old = [j for j in self._reader.gone()[: -self._settings.kept_cursors] if j in known]
+        if len(old) < self._settings.kept_cursors:
+            return
+        table = self._load_unmoved(name, old)
+        properties = {of(j) for j in old for of in (cursor_property, link_property)}
+        self._lake.forget(table, properties & table.properties.keys())
+        self._cursors[name] = {j: c for j, c in known.items() if j not in old}
+        logger.info("cursors_forgotten table=%s count=%d", name, len(old))
 
     def _is_tidying_due(self, intake: Intake) -> bool:
         finished = {journal for journal in intake.dead if intake.is_finished(journal)}

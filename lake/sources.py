@@ -15,6 +15,9 @@ class JournalReader(Protocol):
     def journals(self) -> Sequence[str]:
         """Return the ids of all journals that have a segment left, oldest first."""
 
+    def gone(self) -> Sequence[str]:
+        """Return the ids of journals that this host had and has no more, oldest first."""
+
     def read(
         self, journal_id: str, start: Position, limit_bytes: int
     ) -> tuple[Sequence[tuple[Position, Position, Frame]], Position]:

@@ -34,6 +34,8 @@ class AnswerFacts:
         self.tool_calls: list[str] = []
         self.error_type = ""
         self.error_message = ""
+        self.has_content = False
+        """Whether a part of the answer itself was seen, beside its head."""
         self._usage: dict[str, int] = {}
 
     @property
@@ -51,6 +53,8 @@ class AnswerFacts:
                 self._read_head(_dict(data.get("message")))
             case "content_block_start":
                 self._read_block(_dict(data.get("content_block")))
+            case "content_block_delta":
+                self.has_content = True
             case "message_delta":
                 self.stop_reason = _str(_dict(data.get("delta")).get("stop_reason"))
                 self._read_usage(data)
@@ -66,6 +70,7 @@ class AnswerFacts:
             return
         self._read_head(message)
         self.stop_reason = _str(message.get("stop_reason"))
+        self.has_content = bool(_list(message.get("content")))
         for block in _list(message.get("content")):
             self._read_block(_dict(block))
         self._read_usage({"usage": {"input_tokens": message.get("input_tokens")}})

@@ -47,7 +47,8 @@ from lake.cursors import Cursors  # noqa: E402
 from lake.hot import HotIndex  # noqa: E402
 from lake.hot_read import HotReader, UnreachableError  # noqa: E402
 from lake.read import LakeReader  # noqa: E402
-from lake.recorder import Recorder, RecorderSettings  # noqa: E402
+from lake.recorder import Recorder  # noqa: E402
+from lake.recorder_state import RecorderSettings  # noqa: E402
 from lake.shown import Owner  # noqa: E402
 from lake.signing import Signer  # noqa: E402
 from lake.witness import Witnesses  # noqa: E402

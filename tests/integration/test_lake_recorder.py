@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Event as StopEvent
@@ -30,7 +30,8 @@ from gateway.records import (
     Recording,
 )
 from lake.catalog import Lake, open_lake
-from lake.recorder import CursorMovedError, Recorder, RecorderSettings, StepResult
+from lake.recorder import CursorMovedError, Recorder
+from lake.recorder_state import RecorderSettings, StepResult
 from lake.witness import Witnesses
 
 SECOND = 10**9
@@ -72,6 +73,9 @@ class ListJournals:
 
     def journals(self) -> Sequence[str]:
         return sorted(self.frames.keys() - self.hidden)
+
+    def gone(self) -> Sequence[str]:
+        return sorted(self.next_sequence.keys() - self.frames.keys())
 
     def read(
         self, journal_id: str, start: Position, limit_bytes: int
@@ -147,6 +151,10 @@ class MemoryLake(Lake):
         self.properties[name] |= properties
         if fails == "after":
             raise FaultError
+
+    def forget(self, table: Table, properties: Iterable[str]) -> None:
+        for name in properties:
+            del self.properties[str(table.name)][name]
 
     def _count_down(self) -> str:
         if self.fault is None:
@@ -236,6 +244,7 @@ def recorder(lake: Lake, journals: ListJournals, **bounds: float) -> Recorder:
         read_bytes=int(bounds.get("read_bytes", 10**6)),
         most_snapshots=int(bounds.get("most_snapshots", 40)),
         kept_snapshots=int(bounds.get("kept_snapshots", 20)),
+        kept_cursors=int(bounds.get("kept_cursors", 100)),
         poll_s=0.001,
         longest_back_off_s=0.002,
     )
@@ -617,3 +626,17 @@ def test_what_an_interrupted_exchange_was_made_from_stays_until_its_row_is_prove
     drain(recorder(lake, journals))
     assert "recorder-0" in lake.ids["proofs"]
     assert journals.journals() == []
+
+
+def test_cursors_of_journals_that_are_gone_are_forgotten_in_time() -> None:
+    journals, lake = ListJournals(), MemoryLake()
+    for number in range(12):
+        for record in exchange(f"x{number}"):
+            journals.add(f"w{number:02}", record)
+        journals.dead.add(f"w{number:02}")
+        drain(recorder(lake, journals, kept_cursors=3))
+    assert lake.ids["exchanges"] == [f"x{number}" for number in range(12)]
+    for name, properties in lake.properties.items():
+        kept = {property_name.rpartition(".")[2] for property_name in properties}
+        assert len(kept) <= 2 * 3
+        assert ("w10" in kept) == (name != "events")

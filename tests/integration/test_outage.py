@@ -18,7 +18,8 @@ from lake.catalog import Lake, open_lake
 from lake.hot import HotIndex
 from lake.hot_read import HotReader
 from lake.read import LakeReader
-from lake.recorder import Recorder, RecorderSettings
+from lake.recorder import Recorder
+from lake.recorder_state import RecorderSettings
 from lake.shown import Owner
 from lake.signing import Signer
 from lake.witness import Witnesses

@@ -20,7 +20,8 @@ from gateway.journal_folder import JournalFolder
 from gateway.recording import record_for_ever
 from gateway.records import Event
 from lake.catalog import Lake, open_lake
-from lake.recorder import Recorder, RecorderSettings
+from lake.recorder import Recorder
+from lake.recorder_state import RecorderSettings
 from lake.signing import Signer
 from lake.witness import Witnesses
 

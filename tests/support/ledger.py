@@ -19,7 +19,8 @@ from gateway.records import (
     Recording,
 )
 from lake.catalog import open_lake
-from lake.recorder import Recorder, RecorderSettings
+from lake.recorder import Recorder
+from lake.recorder_state import RecorderSettings
 from lake.signing import Signer, add_endorsed, first_keys, read_public_keys
 from lake.verify.journals import Birth, Host, read_host
 from lake.verify.report import Report

@@ -8,7 +8,7 @@ import pytest
 from gateway.cli.standing import JournalStanding, PolicyStanding, Standing, find_problems
 from gateway.published import ProcessesReport, ProcessReport
 from gateway.recording import RecorderReport
-from lake.recorder import RecorderState
+from lake.recorder_state import RecorderState
 
 SECOND = 10**9
 NOW_NS = 1_800_000_000 * SECOND
