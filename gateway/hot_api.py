@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from gateway.recorder_metrics import CONTENT_TYPE, render
 from lake.hot import HotIndex
 from lake.hot_answers import HotState
 from lake.recorder_state import RecorderState
@@ -25,6 +26,7 @@ STEP_S = 0.1
 RETRY_S = 1.0
 PAGE_PATH = "/v1/hot/exchanges"
 STATE_PATH = "/v1/state"
+METRICS_PATH = "/metrics"
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ class HotApi:
         app.router.add_get(PAGE_PATH, self._page)
         app.router.add_get(PAGE_PATH + "/{exchange_id}", self._exchange)
         app.router.add_get(STATE_PATH, self._state)
+        app.router.add_get(METRICS_PATH, self._metrics)
         return app
 
     @web.middleware
@@ -77,6 +80,10 @@ class HotApi:
 
     async def _state(self, _request: web.Request) -> web.Response:
         return _json(_State(recorder=self._recorder_state(), hot=self._index.state()))
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        body = render(self._recorder_state(), self._index.state())
+        return web.Response(body=body, headers={"content-type": CONTENT_TYPE})
 
 
 @contextmanager

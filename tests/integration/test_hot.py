@@ -124,6 +124,11 @@ def test_only_who_knows_the_token_may_ask_the_recorder(paced: Deployment) -> Non
     state = get(f"{paced.recorder_url}/v1/state", file.read_text())
     assert state["recorder"]["failures"] == 0
     assert state["hot"]["corrupt_journals"] == []
+    request = urllib.request.Request(
+        f"{paced.recorder_url}/metrics", headers={"authorization": f"Bearer {file.read_text()}"}
+    )
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        assert b"countersign_recorder_failed_steps 0.0" in answer.read()
 
 
 def test_a_recorder_that_does_not_answer_is_named_and_the_tables_are_shown(
