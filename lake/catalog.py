@@ -36,6 +36,9 @@ TABLE_PROPERTIES: Final = {
     "write.parquet.compression-level": "3",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
+    # Else each commit lists one manifest more, and commits cost more and more.
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": "50",
     # For maintenance by other engines; the recorder's own commits never retry by themselves.
     RETRIES: "20",
     "commit.retry.min-wait-ms": "20",
