@@ -6,7 +6,7 @@ OPA := .tools/opa-1.22.2/opa
 SETUP := .venv/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup test lint policies unit coverage e2e soak bench lock docs clean
+.PHONY: help up setup test lint policies unit coverage e2e soak bench bench-record lock docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,13 @@ soak: setup ## A thousand kills under load; about half an hour
 
 bench: setup ## Measure against a bare pass-through; writes build/bench.json
 	$(BIN)/python tests/bench/run.py
+
+bench-record: setup ## Measure the record: recorder, long sessions, commits, verifying, search
+	$(BIN)/python tests/bench/conversation.py
+	$(BIN)/python tests/bench/recorder.py
+	$(BIN)/python tests/bench/commits.py
+	$(BIN)/python tests/bench/verify.py
+	$(BIN)/python tests/bench/search.py
 
 lock: ## Renew the lock file from pyproject.toml
 	$(BIN)/pip install --quiet uv

@@ -38,8 +38,10 @@ from gateway.gate import Gate
 from gateway.identity.jwks import KeySource
 from gateway.identity.oidc import Issuer, TokenIdentity
 from gateway.journal import Journal, open_journal
+from gateway.journal_folder import JournalFolder
 from gateway.opa import OpaClient, Policy
 from gateway.proxy import ProxyServer
+from gateway.published import recorder_file
 from gateway.scans import Scans
 from gateway.state import open_state
 from gateway.strangers import Strangers
@@ -379,11 +381,23 @@ def run_recorder(settings: Settings, ready: Callable[[], None]) -> None:
     """The recorder: tails this host's journals into the Iceberg tables."""
     from gateway.recording import record_for_ever
 
-    record_for_ever(
-        settings,
-        ready,
-        new_id,
-        time.time_ns,
-        listen=lambda: listen(settings.recorder.host, settings.recorder.port),
-        token=_recorder_token(settings),
+    record_for_ever(settings, ready, new_id, time.time_ns)
+
+
+async def run_hot(settings: Settings, ready: Callable[[], None]) -> None:
+    """The hot index: follows this host's journals and shows consoles what is not committed."""
+    from gateway.hot_api import serve
+    from gateway.message_texts import MessageTexts
+    from gateway.recorder_report import LastWord
+    from lake.hot import HotIndex
+
+    recorder = LastWord(recorder_file(settings.folder))
+    index = HotIndex(
+        settings.folder / "hot" / "index.db",
+        JournalFolder(settings.journal_folder),
+        MessageTexts(),
+        lambda: recorder.read().committed,
     )
+    listener = listen(settings.recorder.host, settings.recorder.port)
+    token = _recorder_token(settings)
+    await serve(index, listener, token, lambda: recorder.read().state, ready, stop_event())

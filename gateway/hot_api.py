@@ -1,16 +1,13 @@
-"""The recorder's HTTP API: what the tables do not have yet, for consoles that know its token.
+"""The hot index's HTTP API: what the tables do not have yet, for consoles that know its token.
 
-Runs in a thread of the recorder's process, which follows the journals there too: index and API are
-one thread's, and neither waits for a commit.
+In a process of its own, beside the recorder: neither waits for the other, and what runs is shown
+also while the recorder or the catalog is away.
 """
 
 import asyncio
 import hmac
-import logging
 import socket
-import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -23,12 +20,9 @@ from lake.recorder_state import RecorderState
 
 STEP_S = 0.1
 """Pause when there is nothing new; what is journaled must be visible within a second."""
-RETRY_S = 1.0
 PAGE_PATH = "/v1/hot/exchanges"
 STATE_PATH = "/v1/state"
 METRICS_PATH = "/metrics"
-
-_log = logging.getLogger(__name__)
 
 
 class _State(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,46 +80,21 @@ class HotApi:
         return web.Response(body=body, headers={"content-type": CONTENT_TYPE})
 
 
-@contextmanager
-def serving(
-    open_index: Callable[[], HotIndex],
-    listener: socket.socket,
-    token: str,
-    recorder_state: Callable[[], RecorderState],
-) -> Iterator[None]:
-    """Keep the index fresh and answer, in a thread, until the block is left."""
-    stop = threading.Event()
-
-    def run() -> None:
-        while not stop.is_set():
-            try:
-                asyncio.run(_serve(open_index(), listener, token, recorder_state, stop))
-            except Exception as e:  # noqa: BLE001 - recording goes on, whatever becomes of this
-                # Without the trace, which could quote content.
-                _log.error("hot_index_failed error=%s", type(e).__name__)
-                stop.wait(RETRY_S)
-
-    thread = threading.Thread(target=run, name="hot", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(timeout=10)
-
-
-async def _serve(
+async def serve(
     index: HotIndex,
     listener: socket.socket,
     token: str,
     recorder_state: Callable[[], RecorderState],
-    stop: threading.Event,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
 ) -> None:
+    """Keep the index fresh and answer until stopped."""
     app = HotApi(index, token, recorder_state).build_app()
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
-        await web.SockSite(runner, listener.dup()).start()
+        await web.SockSite(runner, listener).start()
+        ready()
         while not stop.is_set():
             count = index.step()
             await asyncio.sleep(0 if count else STEP_S)

@@ -5,23 +5,21 @@ import gc
 import logging
 import os
 import signal
-import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gateway import hot_api
 from gateway.config import Settings
-from gateway.domain import Fact, Failure
+from gateway.domain import Failure
 from gateway.journal import Journal
 from gateway.journal_folder import JournalFolder
-from gateway.messages.answers import read_prompt_text, read_response_text, read_stream_part
+from gateway.message_texts import MessageTexts
 from gateway.published import PUBLISH_EVERY_S, publish, recorder_file
+from gateway.recorder_report import RecorderReport
 from lake.catalog import open_lake
-from lake.hot import HotIndex
 from lake.recorder import Recorder
-from lake.recorder_state import RecorderSettings, RecorderState
+from lake.recorder_state import RecorderSettings
 from lake.signing import Signer
 from lake.witness import FileWitness, HttpWitness, Witnesses
 
@@ -29,24 +27,6 @@ _log = logging.getLogger(__name__)
 
 YOUNG_OBJECTS = 200_000
 """How many new objects pass before cycles are looked for among them."""
-
-
-class _MessageTexts:
-    """Finds the readable text in recorded bodies."""
-
-    def prompt_text(self, pieces: Sequence[bytes]) -> str:
-        """Return the text of the last user turn among pieces of a request."""
-        return read_prompt_text(pieces)
-
-    def response_text(self, content_type: str, body: bytes) -> str:
-        """Return the text of an answer, streamed or not."""
-        return read_response_text(content_type, body)
-
-    def text_part(self, content_type: str, part: bytes, *, is_first: bool) -> str | None:
-        """Return what a part of an answer adds to its text; None if it must be read whole."""
-        if not content_type.startswith("text/event-stream"):
-            return None
-        return read_stream_part(part, is_first=is_first)
 
 
 def spare_the_collector() -> None:
@@ -81,15 +61,6 @@ def _witnesses(settings: Settings) -> Witnesses:
     )
 
 
-class RecorderReport(Fact, frozen=True, kw_only=True):
-    """The recorder's state, as it publishes it."""
-
-    at_ns: int
-    renewed_ns: int
-    """When the state was new: a recorder that hangs in a step publishes an old one."""
-    state: RecorderState
-
-
 @contextmanager
 def _publishing(recorder: Recorder, path: Path, now_ns: Callable[[], int]) -> Iterator[None]:
     """Publish the recorder's state every second, from a thread, since a step may take long."""
@@ -100,7 +71,12 @@ def _publishing(recorder: Recorder, path: Path, now_ns: Callable[[], int]) -> It
         while not is_over.wait(PUBLISH_EVERY_S):
             if recorder.state is not state:
                 state, renewed_ns = recorder.state, now_ns()
-            report = RecorderReport(at_ns=now_ns(), renewed_ns=renewed_ns, state=state)
+            report = RecorderReport(
+                at_ns=now_ns(),
+                renewed_ns=renewed_ns,
+                state=state,
+                committed=recorder.committed(),
+            )
             try:
                 publish(path, report)
             except OSError as e:
@@ -120,19 +96,14 @@ def record_for_ever(
     ready: Callable[[], None],
     new_id: Callable[[str], str],
     now_ns: Callable[[], int],
-    *,
-    listen: Callable[[], socket.socket],
-    token: str,
 ) -> None:
-    """Tail and commit until SIGTERM, then commit what is ready; show it all the while.
+    """Tail and commit until SIGTERM, then commit what is ready.
 
     Args:
         settings: Of the deployment.
         ready: Called when it works.
         new_id: Makes an id that begins with a word.
         now_ns: The clock.
-        listen: Opens the socket at which consoles ask for what is not committed.
-        token: What they must know.
     """
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -145,21 +116,14 @@ def record_for_ever(
             lake,
             JournalFolder(root),
             journal,
-            _MessageTexts(),
+            MessageTexts(),
             Signer(settings.keys_folder),
             _witnesses(settings),
             RecorderSettings(commit_every_s=settings.lake.commit_every_s),
         )
 
-        def open_index() -> HotIndex:
-            file = settings.folder / "hot" / "index.db"
-            return HotIndex(file, JournalFolder(root), _MessageTexts(), recorder.committed)
-
         spare_the_collector()
-        with (
-            hot_api.serving(open_index, listen(), token, lambda: recorder.state),
-            _publishing(recorder, recorder_file(settings.folder), now_ns),
-        ):
+        with _publishing(recorder, recorder_file(settings.folder), now_ns):
             ready()
             recorder.run(stop, now_ns)
         journal.close()

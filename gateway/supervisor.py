@@ -86,6 +86,7 @@ class Supervisor:
         waiting = [self._fork("relay", app.run_relay)]
         self._start(Child("opa", self._log_of("opa"), self._launch_opa))
         waiting.append(self._fork("recorder", app.run_recorder))
+        waiting.append(self._fork("hot", app.run_hot))
         waiting.append(self._fork("console", app.run_console))
         workers = settings.proxy.workers or os.cpu_count() or 1
         waiting += [
@@ -108,7 +109,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """End the children in the order of the flow: callers first, policy last."""
-        for group in ("proxy", "console", "recorder", "opa", "relay", "demo"):
+        for group in ("proxy", "console", "hot", "recorder", "opa", "relay", "demo"):
             members = [c for c in self._children if c.name.partition("-")[0] == group]
             for child in members:
                 child.ask_to_end()

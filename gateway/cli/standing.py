@@ -18,7 +18,7 @@ from gateway.published import (
     read_published,
     recorder_file,
 )
-from gateway.recording import RecorderReport
+from gateway.recorder_report import RecorderReport
 from gateway.records import Position
 
 STUCK_S = 60.0

@@ -6,6 +6,7 @@ console reads it. Prints a table and writes build/recorder.json.
 """
 
 import argparse
+import asyncio
 import cProfile
 import json
 import multiprocessing
@@ -188,17 +189,24 @@ def _drained(run: Callable[[], None], profile: Path | None) -> tuple[float, floa
 
 @contextmanager
 def recording(settings: Settings) -> Iterator[None]:
-    """Run a recorder's process."""
+    """Run a recorder and a hot index."""
     context = multiprocessing.get_context("fork")
-    ready = context.Event()
-    process = context.Process(target=app.run_recorder, args=(settings, ready.set))
-    process.start()
-    ready.wait(30)
+    readies = [context.Event(), context.Event()]
+    processes = [
+        context.Process(target=app.run_recorder, args=(settings, readies[0].set)),
+        context.Process(target=lambda: asyncio.run(app.run_hot(settings, readies[1].set))),
+    ]
+    for process in processes:
+        process.start()
+    for ready in readies:
+        ready.wait(30)
     try:
         yield
     finally:
-        process.terminate()
-        process.join(30)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join(30)
 
 
 def measure_freshness(folder: Path, per_s: int, seconds: float) -> dict[str, Any]:

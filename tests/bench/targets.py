@@ -155,7 +155,7 @@ def find_processes(deployment: Deployment) -> dict[str, psutil.Process]:
     """Return a deployment's processes by part: told by their ports, the recorder by having none."""
     base = deployment.base_port
     parts = {base: "gateway", base + 1: "console", base + 2: "relay", base + 3: "opa"}
-    parts[base + 5] = "claude"
+    parts |= {base + 5: "claude", base + 6: "hot"}
     found: dict[str, psutil.Process] = {}
     for child in psutil.Process(deployment.process.pid).children():
         ports = {

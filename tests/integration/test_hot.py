@@ -137,7 +137,7 @@ def test_a_recorder_that_does_not_answer_is_named_and_the_tables_are_shown(
     token = paced.token("joe", "eng")
     ask(paced.base_url, token, "hello", headers={"x-claude-code-session-id": "s-joe"})
     paced.wait_for("select 1 from exchanges where session_id = 's-joe'")
-    pid = paced.processes["recorder"].pid
+    pid = paced.processes["hot"].pid
     os.kill(pid, signal.SIGSTOP)
     try:
         began = time.monotonic()
@@ -158,7 +158,7 @@ def test_a_killed_recorder_shows_what_runs_as_soon_as_it_is_back(paced: Deployme
     until = time.monotonic() + 5
     while not exchanges(paced, token, "s-lou"):
         assert time.monotonic() < until
-    os.kill(paced.processes["recorder"].pid, signal.SIGKILL)
+    os.kill(paced.processes["hot"].pid, signal.SIGKILL)
     until = time.monotonic() + 20
     while get(f"{paced.console_url}/api/v1/sessions", token)["incomplete"]:
         assert time.monotonic() < until

@@ -32,7 +32,7 @@ POINTS = (
     "after catalog swap",
     "between tables",
 )
-RANDOM = ("proxy-1", "proxy-2", "recorder", "opa")
+RANDOM = ("proxy-1", "proxy-2", "recorder", "opa", "hot")
 
 
 class Received(NamedTuple):

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.hot import serving
 from support.records import Texts, answered, chunk, closing, opening, stream
 
 from gateway.app import listen
 from gateway.console.recorders import RecorderClient
-from gateway.hot_api import serving
 from gateway.journal import Journal
 from gateway.journal_folder import JournalFolder
 from lake.catalog import Lake, open_lake

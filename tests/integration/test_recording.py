@@ -2,7 +2,6 @@
 
 import fcntl
 import signal
-import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -115,10 +114,6 @@ def test_a_clock_set_back_stops_no_commit(tmp_path: Path, lake: Lake, back_s: in
     assert subject.state.failures == 0
 
 
-def never() -> socket.socket:
-    raise AssertionError("it listens though another recorder runs")
-
-
 def test_a_second_recorder_says_in_one_line_why_it_ends(tmp_path: Path) -> None:
     settings = Settings(folder=tmp_path, demo=True)
     settings.journal_folder.mkdir()
@@ -127,7 +122,7 @@ def test_a_second_recorder_says_in_one_line_why_it_ends(tmp_path: Path) -> None:
         with (settings.journal_folder / "recorder.lock").open("wb") as first:
             fcntl.flock(first, fcntl.LOCK_EX)
             with pytest.raises(Failure) as failure:
-                record_for_ever(settings, lambda: None, str, time.time_ns, listen=never, token="")
+                record_for_ever(settings, lambda: None, str, time.time_ns)
     finally:
         signal.signal(signal.SIGTERM, handler)
     assert str(failure.value) == (

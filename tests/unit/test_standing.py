@@ -7,7 +7,7 @@ import pytest
 
 from gateway.cli.standing import JournalStanding, PolicyStanding, Standing, find_problems
 from gateway.published import ProcessesReport, ProcessReport
-from gateway.recording import RecorderReport
+from gateway.recorder_report import RecorderReport
 from lake.recorder_state import RecorderState
 
 SECOND = 10**9
