@@ -11,10 +11,15 @@ import msgspec
 from gateway.cli.terminal import Complaint, settings_in_force, visible
 
 
+class NotThere(Complaint):
+    """What was asked for is not there."""
+
+
 def call(method: str, path: str, body: Any = None, *, token: str | None, folder: Path) -> Any:
     """Return the JSON that the console answers.
 
     Raises:
+        NotThere: the console has no such thing.
         Complaint: no token, no console, or what the console says against it.
     """
     return asyncio.run(_call(method, _base(folder) + path, body, token_of(token)))
@@ -72,6 +77,8 @@ async def _call(method: str, url: str, body: Any, token: str) -> Any:
         raise Complaint(f"the console at {url} can't be reached; is the deployment running?") from e
     except msgspec.MsgspecError as e:
         raise Complaint(f"the console at {url} gave no JSON") from e
+    if status == 404:
+        raise NotThere(_told(answer, status))
     if status >= 400:
         raise Complaint(_told(answer, status))
     return answer

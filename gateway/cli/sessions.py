@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import click
 
-from gateway.cli.api import call, download, token_of
+from gateway.cli.api import NotThere, call, download, token_of
 from gateway.cli.approvals import token_option
 from gateway.cli.replaying import play, steps_of
 from gateway.cli.resending import gateway_url, send_again, show_difference
@@ -253,11 +253,22 @@ def _send_again(name: str, endpoint: str, token: str | None, folder: Path) -> No
 def _exchange_ids(
     name: str, issuer: str | None, subject: str | None, token: str | None, folder: Path
 ) -> Iterator[str]:
-    """Yield the exchange that is named, or every one of the session that is."""
-    if _EXCHANGE_ID.fullmatch(name):
+    """Yield every exchange of the session that is named, or the one exchange that is.
+
+    A conversation that its client gave no name is called by its first exchange.
+    """
+    try:
+        yield from _session_ids(name, _owner(issuer, subject), token, folder)
+    except NotThere:
+        if not _EXCHANGE_ID.fullmatch(name):
+            raise
         yield name
-        return
-    query = {"limit": "500", **_owner(issuer, subject)}
+
+
+def _session_ids(
+    name: str, owner: dict[str, str], token: str | None, folder: Path
+) -> Iterator[str]:
+    query = {"limit": "500", **owner}
     while True:
         path = f"/api/v1/sessions/{quote(name, safe='')}?{urlencode(query)}"
         answer = call("GET", path, token=token, folder=folder)
