@@ -13,7 +13,7 @@ MAX_CAPTURE_CHARS = 256
 
 
 class SignalSpec(Strict, frozen=True, kw_only=True):
-    """A named pattern that is looked for in the whole prompt."""
+    """A named pattern that is looked for in each part of a prompt: a message, system, the tools."""
 
     title: str
     pattern: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
