@@ -5,15 +5,12 @@ Environment variables override the file: `COUNTERSIGN_PROXY__PORT=9000` sets `pr
 
 import os
 from collections.abc import Iterator
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
@@ -25,7 +22,18 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from gateway.identity.oidc import ALGORITHMS
+from gateway.sections import (
+    ConsoleSettings,
+    EndpointSettings,
+    IssuerSettings,
+    JournalSettings,
+    LakeSettings,
+    PolicySettings,
+    Port,
+    ProxySettings,
+    RecorderSettings,
+    StateSettings,
+)
 
 
 class BadConfig(Exception):
@@ -34,165 +42,6 @@ class BadConfig(Exception):
     def __init__(self, errors: list[str]) -> None:
         super().__init__("\n".join(errors))
         self.errors = errors
-
-
-def _require_loopback(host: str) -> str:
-    if host == "localhost" or ip_address(host).is_loopback:
-        return host
-    raise ValueError("this version listens on loopback only")
-
-
-def _require_secret_reference(value: str) -> str:
-    if value.startswith(("file:", "env:")):
-        return value
-    raise ValueError("a secret is given by reference only: file:PATH or env:NAME")
-
-
-def _require_url(value: str) -> str:
-    if value.startswith(("http://", "https://")) and not value.endswith("/"):
-        return value
-    raise ValueError("an http(s) URL without a slash at the end")
-
-
-Host = Annotated[str, AfterValidator(_require_loopback)]
-SecretReference = Annotated[str, AfterValidator(_require_secret_reference)]
-Url = Annotated[str, AfterValidator(_require_url)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ProxySettings(_Section):
-    """The data plane."""
-
-    host: Host = Field("127.0.0.1", description="Address to listen on; loopback only for now.")
-    port: Port = Field(8484, description="Port that clients use as their base URL.")
-    workers: int = Field(0, ge=0, le=64, description="Processes; 0 means one per core.")
-    drain_s: float = Field(
-        25, gt=0, le=300, description="How long running exchanges may go on after a stop signal."
-    )
-    answer_timeout_s: float = Field(
-        600,
-        gt=0,
-        le=3600,
-        description="How long a Claude server may be silent, before and within an answer.",
-    )
-
-
-class ConsoleSettings(_Section):
-    """The control plane."""
-
-    host: Host = Field("127.0.0.1", description="Address to listen on; loopback only for now.")
-    port: Port = Field(8485, description="Port of the API that the command line uses.")
-    recorders: tuple[Url, ...] = Field(
-        (),
-        description="URLs of all hosts' recorders, which show what is not committed yet; "
-        "empty: this host's.",
-    )
-
-
-class PolicySettings(_Section):
-    """The OPA sidecar and the bundle it gets."""
-
-    source: Path = Field(Path("policies"), description="Folder with the Rego of the bundle.")
-    opa: Path = Field(Path(".tools/opa-1.22.2/opa"), description="The OPA program.")
-    relay_port: Port = Field(8486, description="Loopback port at which OPA fetches the bundle.")
-    operator_port: Port = Field(8487, description="Loopback port of OPA for operators.")
-    deadline_ms: int = Field(
-        250, ge=10, le=5000, description="From sending a question to its answer; then refuse."
-    )
-    slot_wait_ms: int = Field(
-        1000, ge=10, le=10000, description="Wait for a free connection to OPA; then refuse."
-    )
-    connections: int = Field(
-        4, ge=1, le=64, description="Questions a worker has under way; about two per OPA core."
-    )
-
-
-class IssuerSettings(_Section):
-    """An OIDC issuer whose tokens are accepted."""
-
-    url: str = Field(description="Exactly the `iss` of its tokens.")
-    audiences: tuple[str, ...] = Field(min_length=1, description="Accepted values of `aud`.")
-    jwks_url: str = Field("", description="Where its keys are; discovered when empty.")
-    algorithms: tuple[str, ...] = Field(ALGORITHMS, description="Accepted signature algorithms.")
-    groups_claim: str = Field("groups", description="Claim with the list of groups.")
-    person_claim: str = Field(
-        "", description="Claim that is one per human; empty: issuer and subject are."
-    )
-    kind: Literal["user", "service"] = Field("user", description="Kind of its principals.")
-    kind_claim: str = Field("", description="Claim that says `user` or `service`, if there is one.")
-    claims: dict[str, str] = Field(
-        {}, description="Claims that become facts: policy's name to the token's claim."
-    )
-    leeway_s: int = Field(30, ge=0, le=300, description="Tolerated difference of clocks.")
-
-    @model_validator(mode="after")
-    def _asymmetric(self) -> "IssuerSettings":
-        unknown = set(self.algorithms) - set(ALGORITHMS)
-        if unknown:
-            raise ValueError(f"algorithms not accepted: {', '.join(sorted(unknown))}")
-        return self
-
-
-class EndpointSettings(_Section):
-    """A Claude server inside the company."""
-
-    base_url: Url = Field(description="Without `/v1`.")
-    credential: SecretReference = Field(
-        description="Reference to its key, sent as `x-api-key`: file:PATH or env:NAME."
-    )
-
-
-class StateSettings(_Section):
-    """What all workers share."""
-
-    url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder.")
-
-
-class JournalSettings(_Section):
-    """The journals, on this host's disk."""
-
-    min_free_mb: int = Field(
-        128,
-        ge=1,
-        le=1_000_000,
-        description="Free space below which calls are refused: the reserve in which the closings "
-        "of all running exchanges, and what other processes write within a second, still fit.",
-    )
-
-
-class LakeSettings(_Section):
-    """The Iceberg tables."""
-
-    catalog: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder.")
-    warehouse: str = Field("", description="Folder of the tables; empty: in the data folder.")
-    commit_every_s: float = Field(
-        15, gt=0, le=3600, description="Longest that a closed exchange waits for its commit."
-    )
-    keys: str = Field(
-        "", description="Folder of the recorder's signing keys; empty: in the data folder."
-    )
-    witness_file: str = Field(
-        "", description="File that is told of every signed root; best on another machine's disk."
-    )
-    witness_url: str = Field(
-        "",
-        pattern=r"^(https?://.+)?$",
-        description="Server that is told of every signed root, by POST of JSON lines.",
-    )
-
-
-class RecorderSettings(_Section):
-    """The recorder's API, from which consoles read what is not committed yet."""
-
-    host: Host = Field("127.0.0.1", description="Address to listen on; loopback only for now.")
-    port: Port = Field(8490, description="Port at which consoles ask for what is not committed.")
-    token: SecretReference | Literal[""] = Field(
-        "", description="Reference to the consoles' token; empty: made anew at each start."
-    )
 
 
 class Settings(BaseSettings):
