@@ -4,9 +4,6 @@ import asyncio
 import gc
 import logging
 import secrets
-import signal
-import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -43,6 +40,7 @@ from gateway.opa import OpaClient, Policy
 from gateway.proxy import ProxyServer
 from gateway.published import recorder_file
 from gateway.scans import Scans
+from gateway.serving import listen, serve_until_stopped, stop_event
 from gateway.state import open_state
 from gateway.strangers import Strangers
 from gateway.unrecorded import Unrecorded
@@ -68,30 +66,6 @@ def new_id(prefix: str) -> str:
 def new_exchange_id() -> ExchangeId:
     """Return the id of a new exchange."""
     return ExchangeId(new_id("exch"))
-
-
-class _LineFormatter(logging.Formatter):
-    """Formats a line; the second's text is kept, since a busy worker logs many in each."""
-
-    _second = 0
-    _text = ""
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 - the library's signature
-        second = int(record.created)
-        if second != self._second:
-            self._second = second
-            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._text}.{int(record.msecs):03}Z"
-
-
-def configure_logging(log: Path | None = None) -> None:
-    """Log lines to a file or standard error, one per event; what no line shows is not looked up."""
-    handler = logging.FileHandler(log) if log else logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_LineFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None  # the documented way to spare the look-up of callers
-    logging.raiseExceptions = False  # a full disk must not turn each line into a trace
 
 
 # --- what several processes need ------------------------------------------------------------------
@@ -206,39 +180,6 @@ async def _identity(settings: Settings) -> AsyncIterator[TokenIdentity]:
         yield TokenIdentity(issuers, keys)
 
 
-def stop_event() -> asyncio.Event:
-    """Return an event that SIGTERM sets."""
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    return stop
-
-
-def listen(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
-    """Return a listening socket; shared ones may be listened on by several workers."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if is_shared:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listener.bind((host, port))
-    listener.listen(1024)
-    return listener
-
-
-async def _serve(
-    runner: web.BaseRunner, listener: socket.socket, ready: Callable[[], None]
-) -> None:
-    """Serve until SIGTERM, then let running calls end within the runner's bound."""
-    stop = stop_event()
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listener).start()
-        ready()
-        await stop.wait()
-    finally:
-        await runner.cleanup()
-
-
 # --- processes ------------------------------------------------------------------------------------
 
 
@@ -281,7 +222,7 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
             listener = listen(settings.proxy.host, settings.proxy.port, is_shared=True)
             gc.freeze()  # what is there now lives as long as the process
             gc.set_threshold(YOUNG_OBJECTS)
-            await _serve(runner, listener, ready)
+            await serve_until_stopped(runner, listener, ready)
 
 
 @asynccontextmanager
@@ -341,7 +282,9 @@ async def run_console(settings: Settings, ready: Callable[[], None]) -> None:
             new_id=new_id,
         )
         runner = web.AppRunner(console.build_app(), access_log=None, shutdown_timeout=5)
-        await _serve(runner, listen(settings.console.host, settings.console.port), ready)
+        await serve_until_stopped(
+            runner, listen(settings.console.host, settings.console.port), ready
+        )
 
 
 async def run_relay(settings: Settings, ready: Callable[[], None]) -> None:
@@ -355,7 +298,7 @@ async def run_relay(settings: Settings, ready: Callable[[], None]) -> None:
     runner = web.AppRunner(relay.build_app(), access_log=None, shutdown_timeout=1)
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(relay.watch())
-        await _serve(runner, listen("127.0.0.1", settings.policy.relay_port), ready)
+        await serve_until_stopped(runner, listen("127.0.0.1", settings.policy.relay_port), ready)
         watching.cancel()
 
 

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import uvloop
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway import app
 from gateway.domain import Failure
+from gateway.logs import configure_logging
 
 STOP_S = 10.0
 """How long a child without running calls may take to end."""
@@ -258,7 +258,7 @@ def _run_child(
     output = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
     for number in (1, 2):
         os.dup2(output, number)
-    app.configure_logging()
+    configure_logging()
     try:
         _run(run, arguments, lambda: ready.send(""))
     except* (Failure, OSError, SQLAlchemyError) as group:

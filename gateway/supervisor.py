@@ -26,6 +26,7 @@ from gateway.children import STOP_S, Child, Life, fork, spawn
 from gateway.config import Settings
 from gateway.domain import Failure
 from gateway.journal import Journal
+from gateway.logs import configure_logging
 from gateway.preflight import (
     CannotStart,
     check_ports,
@@ -135,7 +136,7 @@ class Supervisor:
         settings = self._settings
         prepare_folders(settings)
         self._held_fd = hold_folder(settings.folder)
-        app.configure_logging(self._log_of("supervisor"))
+        configure_logging(self._log_of("supervisor"))
         write_tokens(settings, self._gateway_token, self._operator_token, self._recorder_token)
         check_ports(settings)
         journal = Journal(settings.journal_folder, app.new_id("supervisor"), time.time_ns)

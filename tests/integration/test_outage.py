@@ -10,10 +10,10 @@ import pytest
 from support.hot import serving
 from support.records import Texts, answered, chunk, closing, opening, stream
 
-from gateway.app import listen
 from gateway.console.recorders import RecorderClient
 from gateway.journal import Journal
 from gateway.journal_folder import JournalFolder
+from gateway.serving import listen
 from lake.catalog import Lake, open_lake
 from lake.hot import HotIndex
 from lake.hot_read import HotReader
