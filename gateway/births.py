@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from gateway.records import Event
 
 KIND = "journal.began"
 
-_LINE = re.compile(r"^(\d+) (\S+)$", re.MULTILINE)
+_LINE = re.compile(r"^(\d+) (\S+)\n", re.MULTILINE)
 
 
 class Birth(NamedTuple):
@@ -39,7 +40,10 @@ def registered(root: Path, journal_id: str, at_ns: int) -> Iterator[Event]:
     """
     with os.fdopen(os.open(root / "births", os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        births = _read(file.read())
+        lines = file.read().splitlines(keepends=True)
+        if lines and (not lines[-1].endswith("\n") or _is_stillborn(root, _read(lines[-1])[0])):
+            lines.pop()
+        births = _read("".join(lines))
         number = births[-1].number + 1 if births else 1
         detail = {
             "host": births[0].journal_id if births else journal_id,
@@ -49,9 +53,23 @@ def registered(root: Path, journal_id: str, at_ns: int) -> Iterator[Event]:
         yield Event(
             event_id=f"{journal_id}/{KIND}", at_ns=at_ns, kind=KIND, detail_json=json.dumps(detail)
         )
+        file.truncate(len("".join(lines)))
+        file.seek(0, os.SEEK_END)
         file.write(f"{number} {journal_id}\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def _is_stillborn(root: Path, birth: Birth) -> bool:
+    """Return whether a journal took its number and its process ended before anyone could see it."""
+    hidden = root / f".{birth.journal_id}"
+    try:
+        with (hidden / "lock").open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (FileNotFoundError, BlockingIOError):
+        return False
+    shutil.rmtree(hidden, ignore_errors=True)
+    return True
 
 
 def read_births(root: Path) -> list[Birth]:

@@ -141,6 +141,15 @@ class Child:
         self._due = now + wait_s
         return wait_s
 
+    def is_stuck(self, longest_s: float) -> bool:
+        """Say whether it has been starting for too long."""
+        return self.state == "starting" and time.monotonic() - self._started > longest_s
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._life is not None and self.exit_code is None:
+            os.kill(self.pid, signal.SIGKILL)
+
     def is_due(self) -> bool:
         """Say whether it waited long enough for its next life."""
         return self._due is not None and time.monotonic() >= self._due

@@ -61,10 +61,10 @@ class HotApi:
         return await handler(request)
 
     async def _page(self, request: web.Request) -> web.Response:
-        since = request.query.get("since", "0")
-        if not since.isascii() or not since.isdigit() or len(since) > 18:
-            raise web.HTTPBadRequest(reason="since is the `changed` of an earlier page")
-        return _json(self._index.page(request.query.get("epoch", ""), int(since)))
+        marks = [request.query.get(name, "0") for name in ("since", "removed_since")]
+        if not all(mark.isascii() and mark.isdigit() and len(mark) <= 18 for mark in marks):
+            raise web.HTTPBadRequest(reason="since and removed_since are an earlier page's marks")
+        return _json(self._index.page(request.query.get("epoch", ""), *map(int, marks)))
 
     async def _exchange(self, request: web.Request) -> web.Response:
         found = self._index.exchange(request.match_info["exchange_id"])

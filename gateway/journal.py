@@ -85,6 +85,7 @@ class Journal:
             self._begin_segment()
             with registered(final.parent, self.journal_id, self._now_ns()) as birth:
                 self.append(birth)
+                os.fdatasync(self._fd)  # before its number is taken: no journal without a birth
             self._folder = self._folder.rename(final)
         except (OSError, Failure):
             shutil.rmtree(self._folder, ignore_errors=True)  # else each try would leave one

@@ -46,7 +46,7 @@ from gateway.sidecar import opa_command, opa_environment
 from gateway.state import create_state
 
 START_S = 60.0
-"""How long a child may take to become ready at the first start."""
+"""How long a child may take to become ready."""
 LOOK_EVERY_S = 0.2
 """How soon an end is noticed."""
 
@@ -225,6 +225,9 @@ class Supervisor:
                 f"{': ' if said else ''}{said} [{child.log}]"
             )
             self._publish()
+        elif child.is_stuck(START_S):
+            _log.error("process_stuck name=%s", child.name)
+            child.kill()
         elif child.is_due():
             try:
                 child.restart()

@@ -35,6 +35,9 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     """Of the last row."""
     next_sequence: int = 0
     """Of the first record that is not sealed."""
+    key_id: str = ""
+    signature: str = ""
+    sealed_at: int = 0
 
 
 Links = dict[str, Link]
@@ -64,6 +67,21 @@ def write_links(links: Mapping[str, Link]) -> dict[str, str]:
     }
 
 
+def testimonies(links: Mapping[str, Link]) -> list[Testimony]:
+    """Return what witnesses are told of these chains."""
+    return [
+        Testimony(
+            journal_id=journal_id,
+            last_sequence=link.next_sequence - 1,
+            root=link.root,
+            key_id=link.key_id,
+            signature=link.signature,
+            sealed_at=link.sealed_at,
+        )
+        for journal_id, link in links.items()
+    ]
+
+
 @dataclass(slots=True)
 class _Chain:
     """What is not yet sealed of one journal."""
@@ -81,8 +99,6 @@ class Seal:
 
     rows: list[Row]
     links: Links
-    testimonies: list[Testimony]
-    """The same for witnesses."""
 
 
 class Chains:
@@ -113,7 +129,7 @@ class Chains:
 
     def seal(self, now_ns: int, signer: Signer) -> Seal:
         """Return proofs of all that is chained and not yet sealed."""
-        seal = Seal([], {}, [])
+        seal = Seal([], {})
         for journal_id, chain in self._open.items():
             if chain.record_count:
                 stretch = Stretch(
@@ -127,11 +143,13 @@ class Chains:
                 )
                 key_id, signature = signer.sign(stretch.root)
                 seal.rows.append(_proof_row(stretch, key_id, signature))
-                seal.testimonies.append(_testimony(stretch, key_id, signature))
                 seal.links[journal_id] = Link(
                     root=stretch.root,
                     digest=chain.digest,
                     next_sequence=chain.last_sequence + 1,
+                    key_id=key_id,
+                    signature=signature.hex(),
+                    sealed_at=stretch.sealed_at,
                 )
         return seal
 
@@ -148,17 +166,6 @@ class Chains:
             chain = _Chain(link, link.digest, link.next_sequence - 1)
             self._open[journal_id] = chain
         return chain
-
-
-def _testimony(stretch: Stretch, key_id: str, signature: bytes) -> Testimony:
-    return Testimony(
-        journal_id=stretch.journal_id,
-        last_sequence=stretch.last_sequence,
-        root=stretch.root,
-        key_id=key_id,
-        signature=signature.hex(),
-        sealed_at=stretch.sealed_at,
-    )
 
 
 def _proof_row(stretch: Stretch, key_id: str, signature: bytes) -> Row:

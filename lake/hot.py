@@ -96,13 +96,16 @@ class HotIndex:
         self._positions |= positions
         return count
 
-    def page(self, epoch: str, since: int) -> HotPage:
-        """Return rows that changed after `since`, or the newest if the epoch is another."""
-        is_first, is_whole = epoch != self._epoch or since < self._removed.known_since, True
+    def page(self, epoch: str, since: int, removed_since: int = 0) -> HotPage:
+        """Return rows that changed after `since`, and what left after `removed_since`.
+
+        The newest rows if the epoch is another, or if it is not known any more what left.
+        """
+        is_known = epoch == self._epoch and removed_since >= self._removed.known_since
+        is_first, is_whole = not is_known, True
         if is_first:
-            since = max(0, self._changed - MOST_CHANGES)
+            since, removed_since = max(0, self._changed - MOST_CHANGES), self._changed
             is_whole = not self._store.has_older(since)
-        begun = self._changed if is_first else since
         rows: list[Row] = []
         size = 0
         for stored in self._store.changes(since):
@@ -120,14 +123,15 @@ class HotIndex:
             has_more=since < self._changed,
             is_whole=is_whole,
             rows=rows,
-            removed=self._removed.between(begun, since),
+            removed=self._removed.between(removed_since, self._changed),
+            removed_until=self._changed,
         )
 
     def exchange(self, exchange_id: str) -> HotExchange | None:
         """Return one exchange; None if it is not here: unknown, or in the tables by now."""
         try:
             pieces = self._read(exchange_id, self._store.spans(exchange_id))
-        except SpanGoneError:
+        except (CorruptFrame, SpanGoneError):
             return None
         exchange = exchange_so_far(pieces)
         if exchange is None:
@@ -184,7 +188,10 @@ class HotIndex:
                 span = span_of(journal, position, after)
                 news.setdefault(frame.record.exchange_id, []).append((span, frame))
         for exchange_id, its in news.items():
-            self._take(exchange_id, its)
+            try:
+                self._take(exchange_id, its)
+            except (CorruptFrame, SpanGoneError) as e:  # what it has of it stays as it is
+                logger.warning("hot_exchange_unreadable exchange=%s error=%r", exchange_id, e)
 
     def _take(self, exchange_id: str, news: News) -> None:
         pieces = pieces_of(news)

@@ -21,6 +21,8 @@ class HotPage(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[Row]
     removed: list[str]
     """Ids of exchanges that the tables have by now."""
+    removed_until: int
+    """Up to which change these are told."""
 
 
 class HotExchange(msgspec.Struct, frozen=True, kw_only=True):

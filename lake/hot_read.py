@@ -52,7 +52,7 @@ class HotSource(Protocol):
     name: str
     """As users know it."""
 
-    def page(self, epoch: str, since: int) -> HotPage:
+    def page(self, epoch: str, since: int, removed_since: int) -> HotPage:
         """Return what changed; raises `UnreachableError`."""
 
     def exchange(self, exchange_id: str) -> HotExchange | None:
@@ -68,6 +68,7 @@ class _Known:
     lock: Lock = field(default_factory=Lock)
     epoch: str = ""
     changed: int = 0
+    removed_until: int = 0
     is_whole: bool = True
     running: dict[object, Row] = field(default_factory=dict)
     """Those that change with each chunk."""
@@ -81,7 +82,7 @@ class _Known:
 
     def forget(self) -> None:
         """Begin anew with the next page."""
-        self.epoch, self.changed, self.is_whole = "", 0, True
+        self.epoch, self.changed, self.removed_until, self.is_whole = "", 0, 0, True
         self.running, self.closed, self.closed_count = {}, deque(), 0
 
     def take(self, page: HotPage) -> None:
@@ -90,6 +91,7 @@ class _Known:
             self.forget()
             self.is_whole = page.is_whole
         self.epoch, self.changed = page.epoch, page.changed
+        self.removed_until = page.removed_until
         self._remove(page.removed)
         ended: list[Row] = []
         for row in page.rows:
@@ -167,7 +169,10 @@ class HotReader:
         )
 
     def exchange(self, exchange_id: str) -> HotWhole | None:
-        """Return one exchange whole; None where no recorder has it."""
+        """Return one exchange whole; None where no recorder that answers has it.
+
+        One that does not answer is named by `incomplete`.
+        """
         for known in self._known:
             found = self._ask(known, exchange_id)
             if found is not None:
@@ -190,7 +195,7 @@ class HotReader:
     def _ask_news(self, known: _Known) -> None:
         try:
             for _ in range(MOST_PAGES):
-                page = known.source.page(known.epoch, known.changed)
+                page = known.source.page(known.epoch, known.changed, known.removed_until)
                 known.take(page)
                 if not page.has_more:
                     break

@@ -4,7 +4,7 @@ Everything here can be thrown away and built again from the journals and the tab
 is what happens after any failure.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -133,6 +133,11 @@ class Intake:
     def is_batch_empty(self) -> bool:
         """Whether nothing is to be committed: no row, and no proof of rows that are in already."""
         return not self.batch.row_count and not self.chains.unsealed
+
+    def forget(self, journals: Iterable[str]) -> None:
+        """Forget where journals that are gone were read to."""
+        for journal in journals:
+            self.positions.pop(journal, None)
 
     def take_batch(self) -> None:
         """Begin a new batch: this one is committed."""

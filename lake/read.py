@@ -6,7 +6,7 @@ Every value goes in as a parameter. Whoever calls has asked policy who may see w
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 import msgspec
@@ -312,8 +312,12 @@ class LakeReader:
 
 
 def _day(at: datetime) -> tuple[datetime, datetime]:
-    """Return the day in UTC up to an instant: pieces are never shared over its beginning."""
-    return at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0), at
+    """Return first and last instant of a day in UTC, beyond which pieces are never shared.
+
+    The whole day: a base was recorded earlier, but may have arrived later.
+    """
+    first = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return first, first + timedelta(days=1, microseconds=-1)
 
 
 def _beyond(order: str, key: SessionKey | ExchangeKey | None) -> Condition:

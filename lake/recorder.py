@@ -17,8 +17,9 @@ import pyarrow as pa
 from pyiceberg.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.domain import Failure
 from lake.catalog import Lake
-from lake.chains import Chains, Signer, read_links, write_links
+from lake.chains import Chains, Signer, read_links, testimonies, write_links
 from lake.chains import property_of as link_property
 from lake.cursors import NOTHING, Cursors, advanced, read_cursors, write_cursors
 from lake.cursors import property_of as cursor_property
@@ -131,11 +132,13 @@ class Recorder:
 
     def _load(self) -> Intake:
         self._cursors = {t: read_cursors(self._lake.load(t).properties) for t in COMMIT_ORDER}
+        links = read_links(self._lake.load(LAST_TABLE).properties)
+        self._witnesses.tell(testimonies(links))  # what a crash may have kept from them
         self._intake = Intake(
             self._reader,
             self._texts,
             self._cursors,
-            Chains(read_links(self._lake.load(LAST_TABLE).properties)),
+            Chains(links),
             self._settings.event_retention_class,
         )
         return self._intake
@@ -149,8 +152,12 @@ class Recorder:
             for exchange in intake.orphans()
             if exchange.opening.exchange_id not in self._interrupted
         ]
-        for exchange in owed:
-            self._writer.append(exchange.interrupted(now_ns))
+        for number, exchange in enumerate(owed):
+            try:
+                self._writer.append(exchange.interrupted(now_ns))
+            except (Failure, OSError) as e:  # else nothing is committed, and no room ever made
+                logger.error("closing_not_written owed=%d error=%r", len(owed) - number, e)  # noqa: TRY400 - a full disk is no surprise
+                return number
             self._interrupted.add(exchange.opening.exchange_id)
         return len(owed)
 
@@ -175,7 +182,7 @@ class Recorder:
         seal = intake.chains.seal(now_ns, self._signer)
         self._commit_table(LAST_TABLE, seal.rows, cursors, write_links(seal.links))
         intake.chains.advance(seal.links)
-        self._witnesses.tell(seal.testimonies)
+        self._witnesses.tell(testimonies(seal.links))
         intake.take_batch()
         self._batch_since_ns, self._is_tidy = None, False
         self.state = replace(self.state, last_commit_ns=now_ns)
@@ -222,7 +229,7 @@ class Recorder:
             ):
                 gone = self._lake.expire(table, self._settings.kept_snapshots)
                 logger.info("snapshots_expired table=%s count=%d", table, gone)
-            self._forget_gone(table)
+            self._forget_gone(table, intake)
         passed = self._cursors[LAST_TABLE]
         for journal in intake.journals:
             if intake.is_finished(journal):
@@ -231,7 +238,7 @@ class Recorder:
             elif journal in passed:
                 self._reader.discard(journal, passed[journal].open)
 
-    def _forget_gone(self, name: str) -> None:
+    def _forget_gone(self, name: str, intake: Intake) -> None:
         """Remove cursors of journals that went long ago: metadata must not grow with restarts."""
         known = self._cursors[name]
         old = [j for j in self._reader.gone()[: -self._settings.kept_cursors] if j in known]
@@ -241,6 +248,7 @@ class Recorder:
         properties = {of(j) for j in old for of in (cursor_property, link_property)}
         self._lake.forget(table, properties & table.properties.keys())
         self._cursors[name] = {j: c for j, c in known.items() if j not in old}
+        intake.forget(old)
         logger.info("cursors_forgotten table=%s count=%d", name, len(old))
 
     def _is_tidying_due(self, intake: Intake) -> bool:

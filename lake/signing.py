@@ -119,7 +119,11 @@ def read_public_keys(files: Iterable[Path]) -> dict[str, Ed25519PublicKey]:
 def add_endorsed(keys: PublicKeys, folder: Path) -> dict[str, Ed25519PublicKey]:
     """Return `keys` and all of a `public` folder that a chain of endorsements leads to."""
     trusted = dict(keys)
-    waiting = {file: _read_endorsement(file) for file in sorted(folder.glob("*.endorsed.json"))}
+    waiting = {
+        file: _read_endorsement(file)
+        for file in sorted(folder.glob("*.endorsed.json"))
+        if _pem_of(file).exists()
+    }
     while True:
         endorsed = [file for file, by in waiting.items() if is_endorsed(trusted, _key_of(file), by)]
         if not endorsed:
@@ -151,13 +155,13 @@ def _write_key(folder: Path, before: Ed25519PrivateKey | None) -> str:
     key = Ed25519PrivateKey.generate()
     key_id = key_id_of(key.public_key())
     pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    _write(public / f"{key_id}.pem", pem)
     if before is not None:
         endorsement = {
             "by": key_id_of(before.public_key()),
             "signature": before.sign(_endorsed_bytes(key.public_key())).hex(),
         }
         _write(public / f"{key_id}.endorsed.json", json.dumps(endorsement).encode())
+    _write(public / f"{key_id}.pem", pem)
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     _write(folder / "signing.pem", private)
     return key_id
@@ -203,7 +207,11 @@ def _read_endorsement(path: Path) -> Signature:
 
 
 def _key_of(endorsement: Path) -> Ed25519PublicKey:
-    return _read_public(endorsement.with_name(endorsement.name.replace(".endorsed.json", ".pem")))
+    return _read_public(_pem_of(endorsement))
+
+
+def _pem_of(endorsement: Path) -> Path:
+    return endorsement.with_name(endorsement.name.replace(".endorsed.json", ".pem"))
 
 
 def _endorsed_bytes(key: Ed25519PublicKey) -> bytes:

@@ -8,6 +8,7 @@ import logging
 import os
 import urllib.request
 from collections.abc import Iterable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -85,7 +86,7 @@ class Witnesses:
             try:
                 lines = b"".join(msgspec.json.encode(each) + b"\n" for each in untold.values())
                 witness.tell(lines)
-            except OSError as e:
+            except (OSError, HTTPException) as e:
                 logger.warning("witness_not_told witness=%s error=%r", type(witness).__name__, e)
             else:
                 untold.clear()

@@ -66,6 +66,7 @@ def verify(
 ) -> None:
     """Verify that nothing was edited, added, removed or left out; exit 1 if anything was."""
     since_us = _since(since) if since else 0
+    lines = _lines(witness) if witness else []  # before the tables, which must have all of it
     with tempfile.TemporaryDirectory(prefix="countersign-verify-") as spill, _progress() as tell:
         try:
             if offline is not None:
@@ -73,7 +74,6 @@ def verify(
                 tables = of_copy(offline, Path(spill))
             else:
                 host, keys, tables = _of_deployment(folder, key_files, Path(spill), tell)
-            lines = witness.open("rb") if witness else ()
             with opened(tables):
                 report = run_verify(tables, keys, tell, since=since_us, host=host, witness=lines)
         except (BadKey, OSError, duckdb.Error) as e:
@@ -109,6 +109,11 @@ def _trusted(files: tuple[Path, ...]) -> PublicKeys:
     for folder in {file.parent for file in files}:
         keys = add_endorsed(keys, folder)
     return keys
+
+
+def _lines(witness: Path) -> list[bytes]:
+    """Return the whole lines of a witness's file."""
+    return witness.read_bytes().split(b"\n")[:-1]
 
 
 def _since(text: str) -> int:

@@ -96,8 +96,9 @@ class Exporting:
         while page:
             for each in page:
                 found = await self.access.read(partial(self.reader.exchange, each.exchange_id))
-                if found is not None:
-                    yield found
+                if found is None or self.reader.incomplete:
+                    raise Failure("records_unavailable", "Not all of the session can be read now.")
+                yield found
             page = await self.access.read(
                 partial(
                     self.reader.exchanges,

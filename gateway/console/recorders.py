@@ -2,6 +2,7 @@
 
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from typing import Final, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -32,9 +33,11 @@ class RecorderClient:
         self._token = token
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
 
-    def page(self, epoch: str, since: int) -> HotPage:
+    def page(self, epoch: str, since: int, removed_since: int = 0) -> HotPage:
         """Return what changed; raises `UnreachableError`."""
-        query = urlencode({"epoch": epoch, "since": str(since)})
+        query = urlencode(
+            {"epoch": epoch, "since": str(since), "removed_since": str(removed_since)}
+        )
         return _decode(self._get(f"{PAGE_PATH}?{query}"), HotPage)
 
     def exchange(self, exchange_id: str) -> HotExchange | None:
@@ -54,7 +57,7 @@ class RecorderClient:
         try:
             with self._opener.open(request, timeout=ANSWER_S) as answer:
                 body: bytes = answer.read()
-        except (OSError, ValueError) as e:
+        except (OSError, ValueError, HTTPException) as e:
             raise UnreachableError(self.name) from e
         return body
 

@@ -11,7 +11,7 @@ from gateway.console.access import Access
 from gateway.console.http import NotFound, answer_json, read_choice, read_limit, read_query
 from gateway.console.queries import FILTERS, PAGE, SCOPE, Question, read_question
 from gateway.console.routes import Route, names, text
-from gateway.domain import Fact, Principal
+from gateway.domain import Fact, Failure, Principal
 from lake.read import LakeReader
 from lake.shown import (
     ExchangeDetail,
@@ -180,6 +180,8 @@ class Sessions:
         found = await self.access.read(lambda: self.reader.exchange(exchange_id))
         owner = Owner(found.issuer, found.subject) if found else Owner("", "")
         await self.access.ask(principal, action, exchange_id, owner, kind="exchange")
+        if found is None and self.reader.incomplete:
+            raise Failure("records_unavailable", "Not all records can be read now.")
         if found is None:
             raise NotFound("There is no such exchange.")
         self.access.note(principal, kind, exchange_id=exchange_id)

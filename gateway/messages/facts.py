@@ -16,6 +16,11 @@ PATHS = {
 MAX_COUNT = 2**53 - 1
 """The largest number that every JSON reader reads alike."""
 
+MAX_TYPE_CHARS = 128
+"""Of the type and the media type of a source; registered ones have up to 80."""
+MAX_SOURCES = 100
+"""Kinds of sources in one part of a prompt."""
+
 _HTTP_URL = re.compile(r"https?://([A-Za-z0-9.-]+)(?::\d{1,5})?(?:[/?#][!-\[\]-~]*)?")
 """Without user, backslash, space or anything else that readers of URLs disagree about."""
 
@@ -196,9 +201,12 @@ def _walk(root: Any) -> tuple[list[str], set[tuple[str, str]]]:
 def _note_source(block: dict[str, Any], sources: set[tuple[str, str]]) -> None:
     source = block.get("source")
     if isinstance(source, dict):
-        if not isinstance(source.get("type"), str):
+        kind, media_type = source.get("type"), source.get("media_type")
+        if not isinstance(kind, str) or len(kind) > MAX_TYPE_CHARS:
             raise _wrong_type("each source must have a type")
-        media_type = source.get("media_type")
-        sources.add((source["type"], media_type if isinstance(media_type, str) else ""))
+        media_type = media_type if isinstance(media_type, str) else ""
+        if len(media_type) > MAX_TYPE_CHARS or len(sources) >= MAX_SOURCES:
+            raise _wrong_type("its sources are of too many types, or of one that is too long")
+        sources.add((kind, media_type))
     if "file_id" in block and block.get("type") != "file":
         sources.add(("file", ""))

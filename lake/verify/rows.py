@@ -20,16 +20,23 @@ _BATCH: Final = 1000
 
 
 def check_rows(
-    tables: Tables, report: Report, since: int, live: Iterable[str], progress: Progress
+    tables: Tables,
+    report: Report,
+    since: int,
+    live: Iterable[str],
+    host: str,
+    progress: Progress,
 ) -> None:
     """Check rows and pieces; the tables `sealed` and `spans` are there already.
 
-    Rows after the last proof of a journal that is `live` on this host are counted only: the
-    recorder commits their tables one after the other and signs last.
+    Rows after the last proof of a journal that is `live` on this host, or of another one than
+    `host`, are counted only: recorders commit tables one after the other and sign last.
     """
     tables.run("CREATE TABLE live (journal_id VARCHAR)")
     for journal_id in live:
         tables.run("INSERT INTO live VALUES (?)", [journal_id])
+    if host:
+        tables.run(_OF_OTHER_HOSTS, [host])
     scopes = {table: _scope(table, since) for table in (*CHAINED, "contents")}
     tables.run(_FOUND_TABLE)
     for table in CHAINED:
@@ -160,13 +167,20 @@ _ROW_CHECKS: Final = (
     ),
 )
 _EXPECTED: Final = """
-CREATE TABLE expected AS SELECT p.piece_id AS piece_id, p.digest AS digest
-FROM (SELECT unnest(content_digests) AS p FROM exchanges t WHERE {scope})
+CREATE TABLE expected AS
+SELECT p.piece_id AS piece_id, p.digest AS digest, exchange_id, started_at, retention_class,
+       recording_protection AS protection, journal_id, sequence
+FROM (SELECT *, unnest(content_digests) AS p FROM exchanges t WHERE {scope})
 """
 _PRESENT: Final = """
 CREATE TABLE present AS
-SELECT piece_id, digest AS stated, sha256(data) AS digest, journal_id, sequence
+SELECT piece_id, digest AS stated, sha256(data) AS digest, journal_id, sequence, size,
+       octet_length(data) AS length, exchange_id, started_at, retention_class, protection
 FROM contents t WHERE {scope}
+"""
+_OF_OTHER_HOSTS: Final = """
+INSERT INTO live SELECT journal_id FROM events
+WHERE kind = 'journal.began' AND json_extract_string(detail_json, '$.host') <> ?
 """
 _UNSIGNED: Final = """
 SELECT count(*) FROM found JOIN live USING (journal_id) LEFT JOIN spans USING (journal_id)
@@ -177,7 +191,15 @@ _PIECE_CHECKS: Final = (
         "edited",
         "its bytes are not what its exchange says",
         """SELECT p.piece_id FROM present p JOIN expected e USING (piece_id)
-           WHERE p.digest <> e.digest OR p.stated <> e.digest""",
+           WHERE p.digest <> e.digest OR p.stated <> e.digest OR p.size <> p.length""",
+    ),
+    (
+        "edited",
+        "it is not where, or kept as, its exchange is",
+        """SELECT p.piece_id FROM present p JOIN expected e USING (piece_id)
+           WHERE (p.exchange_id, p.started_at, p.retention_class, p.protection, p.journal_id,
+                  p.sequence) <> (e.exchange_id, e.started_at, e.retention_class, e.protection,
+                  e.journal_id, e.sequence)""",
     ),
     (
         "missing",

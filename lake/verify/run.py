@@ -34,10 +34,11 @@ def verify(
     """
     report = Report()
     live = host.live if host else ()
+    host_name = host.births[0].host if host and host.births else ""
     proofs = Proofs(tables, keys, report, since)
     steps: dict[str, Callable[[], None]] = {
         "proofs": lambda: proofs.check(progress),
-        "rows": lambda: check_rows(tables, report, since, live, progress),
+        "rows": lambda: check_rows(tables, report, since, live, host_name, progress),
         "witness": lambda: check_witness(tables, witness, report),
         "journals": lambda: check_journals(
             tables, host or Host(), proofs.ends, report, is_whole=since == 0

@@ -105,11 +105,11 @@ def of_copy(warehouse: Path, spill: Path) -> Tables:
 
 
 def _newest_metadata(warehouse: Path, table: str) -> Path:
-    found = {
-        int(version[1]): path
+    found = [
+        (int(version[1]), json.loads(path.read_text())["last-updated-ms"], path)
         for path in (warehouse / NAMESPACE / table / "metadata").glob(f"*{_SUFFIX}")
         if (version := _VERSION.match(path.name))
-    }
+    ]
     if not found:
         raise FileNotFoundError(f"{warehouse}: holds no table {NAMESPACE}.{table}")
-    return found[max(found)]
+    return max(found)[2]

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,8 @@ ROWS = [
         setting("sequence", 9, of="x2"),
         {
             ("edited", "exchanges x2 (journal proxy-a, record 9)"),
+            ("edited", "contents x2.request.0"),
+            ("edited", "contents x2.response.0"),
             ("added", "exchanges x2 (journal proxy-a, record 9)"),
             ("missing", "a row of exchanges (journal proxy-a, record 8)"),
         },
@@ -175,6 +178,18 @@ ROWS = [
         ],
         {("edited", "contents x1.request.0")},
         id="piece and digest",
+    ),
+    pytest.param(
+        "contents",
+        setting("retention_class", "short", of="x1.request.0"),
+        {("edited", "contents x1.request.0")},
+        id="how long a piece is kept",
+    ),
+    pytest.param(
+        "contents",
+        setting("started_at", datetime(2020, 1, 1, tzinfo=UTC), of="x1.request.0"),
+        {("edited", "contents x1.request.0")},
+        id="when a piece was brought",
     ),
     pytest.param(
         "contents",

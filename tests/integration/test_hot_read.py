@@ -36,7 +36,7 @@ class Recorder:
         self.whole: dict[str, HotExchange] = {}
         self.asked: list[tuple[str, int]] = []
 
-    def page(self, epoch: str, since: int) -> HotPage:
+    def page(self, epoch: str, since: int, removed_since: int) -> HotPage:
         self.asked.append((epoch, since))
         if self.is_away:
             raise UnreachableError(self.name)
@@ -48,6 +48,7 @@ class Recorder:
             is_whole=True,
             rows=[listed(row) for row in news[:2]],
             removed=self.removed if since else [],
+            removed_until=len(self.rows),
             is_first=epoch != self.epoch,
         )
         return msgspec.json.decode(msgspec.json.encode(page), type=HotPage)

@@ -10,6 +10,8 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.schema import Schema
 from pyiceberg.types import NestedField, StringType
+from support.ledger import exchange as recorded_exchange
+from support.ledger import record
 
 from gateway.domain import Context, Ending, ExchangeId, Principal, Request, Route
 from gateway.records import Answered, Chunk, Closing, Opening, Recording, Usage
@@ -268,3 +270,12 @@ def test_an_older_table_gains_the_columns_it_lacks(tmp_path: Path) -> None:
     again = open_lake(uri, warehouse)
     assert again.load("events").metadata_location == metadata
     again.close()
+
+
+def test_a_body_may_build_on_an_exchange_that_arrived_after_it(tmp_path: Path) -> None:
+    record(tmp_path, [[*recorded_exchange("late", 5), *recorded_exchange("slow", 1, base="late")]])
+    lake = open_lake(f"sqlite:///{tmp_path}/catalog.db", tmp_path / "warehouse")
+    found = LakeReader(lake).exchange("slow")
+    assert found is not None
+    assert found.request_body == b"asked lateasked slow"
+    lake.close()

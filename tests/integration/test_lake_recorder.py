@@ -402,8 +402,7 @@ def test_a_closing_whose_append_failed_is_written_again_but_counts_once() -> Non
     journals.fail_append = True
     subject = recorder(lake, journals)
     subject.step(SECOND)
-    with pytest.raises(OSError, match="full"):
-        subject.step(SECOND)
+    assert subject.step(SECOND).interrupted == 0
     drain(subject)
     assert lake.ids["exchanges"] == ["a"]
 

@@ -162,9 +162,9 @@ def test_what_is_committed_leaves_and_its_frames_may_go(host: Host) -> None:
     assert before.removed == []
     host.commit_all()
     assert host.rows() == {}
-    after = host.index.page(before.epoch, before.changed)
+    after = host.index.page(before.epoch, before.changed, before.removed_until)
     assert (after.removed, after.rows, after.is_first) == (["a"], [], False)
-    assert host.index.page(after.epoch, after.changed).removed == []
+    assert host.index.page(after.epoch, after.changed, after.removed_until).removed == []
     assert host.index.exchange("a") is None
 
 
@@ -181,7 +181,7 @@ def test_who_was_away_while_too_much_left_begins_anew(
     host.commit_all()
     host.committed = {"proxy": Cursor(position, Position(1, 0))}
     host.rows()
-    after = host.index.page(before.epoch, before.changed)
+    after = host.index.page(before.epoch, before.changed, before.removed_until)
     assert ([row["exchange_id"] for row in after.rows], after.removed) == (["c"], [])
     assert (before.is_first, after.is_first) == (True, True)
 
@@ -313,3 +313,21 @@ def test_a_corrupt_journal_keeps_its_rows_and_the_others_go_on(host: Host) -> No
 def test_only_its_owner_may_read_it(host: Host) -> None:
     assert host.file.parent.stat().st_mode & 0o777 == 0o700
     assert host.file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_first_read_in_many_pages_ends(host: Host) -> None:
+    for number in range(40):
+        name = f"x{number:02}"
+        text = delta("x" * 60_000)
+        host.write(opening(name), answered(name), chunk(name, text), closing(name))
+    host.rows()
+    host.index.close()
+    host.index = index = host.open()
+    page, seen = index.page("", 0), list[str]()
+    while True:
+        seen += [str(row["exchange_id"]) for row in page.rows]
+        if not page.has_more:
+            break
+        page = index.page(page.epoch, page.changed, page.removed_until)
+        assert not page.is_first
+    assert seen == [f"x{number:02}" for number in range(40)]

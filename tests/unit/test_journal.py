@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.disks import unwritable
 
-from gateway.births import KIND
+from gateway.births import KIND, read_births
 from gateway.children import fork
 from gateway.domain import Failure
 from gateway.journal import Journal, open_journal
@@ -326,3 +326,23 @@ def test_a_folder_that_became_read_only_refuses_until_it_is_writable_again(
     journal.append(event(3))
     journal.close()
     assert read_all(tmp_path) == [event(1, size=350), event(3)]
+
+
+async def test_a_number_that_nobody_saw_is_given_again(tmp_path: Path) -> None:
+    async with open_journal(tmp_path, partial(str, "j1"), lambda: 7):
+        pass
+    (tmp_path / ".j2").mkdir()
+    (tmp_path / ".j2" / "lock").touch()
+    with (tmp_path / "births").open("a") as births:
+        births.write("2 j2\n")
+    async with open_journal(tmp_path, partial(str, "j3"), lambda: 7):
+        pass
+    with (tmp_path / "births").open("a") as births:
+        births.write("3 j")
+    async with open_journal(tmp_path, partial(str, "j4"), lambda: 7):
+        pass
+    assert [(b.number, b.journal_id) for b in read_births(tmp_path)] == [
+        (1, "j1"),
+        (2, "j3"),
+        (3, "j4"),
+    ]
