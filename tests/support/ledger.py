@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.births import read_births
-from gateway.domain import Ending, ExchangeId, Principal, Request, Route
+from gateway.domain import Context, Ending, ExchangeId, Principal, Request, Route
 from gateway.journal import Journal
 from gateway.journal_folder import JournalFolder
 from gateway.records import (
@@ -66,7 +66,13 @@ def exchange(name: str, at_s: int, base: str | None = None) -> list[Record]:
                 token_issued_at=0,
                 token_expires_at=2**40,
             ),
-            request=Request(id=exchange_id, route=Route.MESSAGES, method="POST", model="m"),
+            request=Request(
+                id=exchange_id,
+                route=Route.MESSAGES,
+                method="POST",
+                model="m",
+                session=Context(value="s1", source="header"),
+            ),
             decision=None,
             endpoint="claude",
             recording=Recording(
