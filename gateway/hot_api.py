@@ -19,7 +19,10 @@ from lake.hot_answers import HotState
 from lake.recorder_state import RecorderState
 
 STEP_S = 0.1
-"""Pause when there is nothing new; what is journaled must be visible within a second."""
+"""Pause between steps, so that one takes what gathered; what is journaled must be visible within a
+second."""
+BACKLOG = 1_000
+"""Frames in one step, from which on there is no pause."""
 PAGE_PATH = "/v1/hot/exchanges"
 STATE_PATH = "/v1/state"
 METRICS_PATH = "/metrics"
@@ -97,7 +100,7 @@ async def serve(
         ready()
         while not stop.is_set():
             count = index.step()
-            await asyncio.sleep(0 if count else STEP_S)
+            await asyncio.sleep(0 if count >= BACKLOG else STEP_S)
     finally:
         await runner.cleanup()
         index.close()

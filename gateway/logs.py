@@ -12,6 +12,13 @@ class _LineFormatter(logging.Formatter):
     _second = 0
     _text = ""
 
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record; one with a trace takes the library's longer way."""
+        if record.exc_info or record.stack_info:
+            return super().format(record)
+        time_text = self.formatTime(record)
+        return f"{time_text} {record.levelname} {record.name} {record.getMessage()}"
+
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 - the library's signature
         second = int(record.created)
         if second != self._second:
