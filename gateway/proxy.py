@@ -65,9 +65,9 @@ class _HttpCaller:
         if self.arrival.by_name.get("expect", "").lower() == "100-continue":
             await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._request.writer.output_size = 0
-        if self._request.content.is_eof():  # it came with the head: nothing to wait for
-            return self._request.content.read_nowait()
         try:
+            if self._request.content.is_eof():  # it came with the head: nothing to wait for
+                return self._request.content.read_nowait()
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 return await self._read_all()
         except TimeoutError as e:

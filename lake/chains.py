@@ -11,10 +11,10 @@ import msgspec
 
 from gateway.records import SCHEMA_VERSION
 from lake.digests import Digest, Stretch, record_digest
+from lake.properties import PerJournal
 from lake.rows import Row
 from lake.witness import Testimony
 
-PROPERTY_PREFIX: Final = "countersign.chain."
 RETENTION_CLASS: Final = "proofs"
 """Of every proof: kept at least as long as any row."""
 
@@ -43,28 +43,9 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 Links = dict[str, Link]
 """By journal id."""
 
-_decoder = msgspec.json.Decoder(Link)
-
-
-def read_links(properties: Mapping[str, str]) -> Links:
-    """Return the links among a table's properties; an unreadable one raises `ValueError`."""
-    return {
-        key.removeprefix(PROPERTY_PREFIX): _decoder.decode(value)
-        for key, value in properties.items()
-        if key.startswith(PROPERTY_PREFIX)
-    }
-
-
-def property_of(journal_id: str) -> str:
-    """Return the property that holds the link of a journal."""
-    return f"{PROPERTY_PREFIX}{journal_id}"
-
-
-def write_links(links: Mapping[str, Link]) -> dict[str, str]:
-    """Return links as table properties."""
-    return {
-        property_of(journal): msgspec.json.encode(link).decode() for journal, link in links.items()
-    }
+_properties = PerJournal("countersign.chain.", Link)
+read_links, write_links = _properties.read, _properties.write
+property_of = _properties.name
 
 
 def testimonies(links: Mapping[str, Link]) -> list[Testimony]:

@@ -6,7 +6,7 @@ Every value goes in as a parameter. Whoever calls has asked policy who may see w
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final, NamedTuple
 
 import msgspec
@@ -19,6 +19,22 @@ from lake.duck import lock, open_duckdb, quoted
 from lake.filters import Condition, Filter, condition_of
 from lake.hot_read import HotReader
 from lake.locations import Locations
+from lake.selects import (
+    ALL,
+    COMPOSITIONS,
+    DETAIL,
+    EXCHANGES,
+    HITS,
+    KEYS,
+    PIECES,
+    SESSIONS,
+    beyond_key,
+    day_of,
+    of_session,
+    one_of,
+    page_of,
+    selected_from,
+)
 from lake.shown import (
     ExchangeDetail,
     ExchangeKey,
@@ -29,74 +45,7 @@ from lake.shown import (
     SessionKey,
 )
 
-LARGEST_PAGE: Final = 500
-SNIPPET_CHARS: Final = 240
-BEFORE_FOUND_CHARS: Final = 80
 ANYTHING: Final = Filter()
-
-_SESSIONS = """
-SELECT * FROM (
-    SELECT coalesce(session_id, exchange_id) AS session_id, issuer, subject,
-           max_by(person, started_at) AS person,
-           list_sort(list_distinct(list(request_model))) AS models,
-           count(*) AS exchanges, min(started_at) AS first_at, max(started_at) AS last_at,
-           histogram(ending) AS endings,
-           coalesce(sum(input_tokens), 0)::BIGINT AS input_tokens,
-           coalesce(sum(output_tokens), 0)::BIGINT AS output_tokens
-    FROM exchanges WHERE {condition}
-    GROUP BY coalesce(session_id, exchange_id), issuer, subject
-) WHERE {after}
-ORDER BY last_at DESC, session_id DESC, issuer DESC, subject DESC
-LIMIT ?
-"""
-_KEYS = """
-SELECT started_at, exchange_id FROM exchanges
-WHERE {condition} AND {after}
-ORDER BY started_at {order}, exchange_id {order}
-LIMIT ?
-"""
-"""The keys of a page, before its rows: else the text of all rows is read to show a few."""
-_EXCHANGES = f"""
-SELECT {", ".join(ExchangeSummary.__struct_fields__)}
-FROM exchanges WHERE {{condition}}
-ORDER BY started_at, exchange_id
-"""  # noqa: S608 - column names of our own
-_MADE = ("session_id", "found_in", "snippet")
-_HITS = f"""
-SELECT * EXCLUDE (shown, start) FROM (
-    SELECT {", ".join(f for f in Hit.__struct_fields__ if f not in _MADE)},
-           coalesce(session_id, exchange_id) AS session_id,
-           CASE WHEN contains(lower(prompt_text), asked.text) THEN 'prompt'
-                WHEN contains(lower(response_text), asked.text) THEN 'answer' END AS found_in,
-           CASE found_in WHEN 'answer' THEN response_text ELSE prompt_text END AS shown,
-           coalesce(strpos(lower(shown), asked.text), 1) - {BEFORE_FOUND_CHARS} AS start,
-           substr(shown, greatest(1, start), {SNIPPET_CHARS}) AS snippet
-    FROM exchanges CROSS JOIN (SELECT lower(?) AS text) AS asked
-    WHERE {{condition}}
-)
-ORDER BY started_at DESC, exchange_id DESC
-"""  # noqa: S608 - column names of our own
-_BODIES = ("request_body", "response_body")
-_DETAIL = f"""
-SELECT {", ".join(f for f in ExchangeDetail.__struct_fields__ if f not in _BODIES)},
-       base_exchange_id, request_parts, response_pieces
-FROM exchanges WHERE exchange_id = ?
-"""  # noqa: S608 - column names of our own
-_COMPOSITIONS = """
-SELECT exchange_id, base_exchange_id, request_parts FROM exchanges
-WHERE issuer = ? AND subject = ? AND started_at BETWEEN ? AND ?
-  AND coalesce(session_id, exchange_id) = ?
-"""
-_PIECES = """
-SELECT piece_id, data FROM iceberg_scan(?)
-WHERE started_at BETWEEN ? AND ? AND piece_id IN (SELECT unnest(?::VARCHAR[]))
-"""
-_ALL = """
-SELECT * FROM iceberg_scan({location}) UNION ALL BY NAME
-SELECT * FROM hot ANTI JOIN (
-    SELECT exchange_id FROM iceberg_scan({location}) WHERE started_at >= '{oldest}'::TIMESTAMPTZ
-) USING (exchange_id)
-"""
 
 
 class _Exchanges(NamedTuple):
@@ -144,9 +93,9 @@ class LakeReader:
             limit: Sessions at most.
         """
         condition = condition_of(wanted, owner)
-        beyond = _beyond("<", after)
-        sql = _SESSIONS.format(condition=condition.sql, after=beyond.sql)
-        values = [*condition.values, *beyond.values, _page(limit)]
+        beyond = beyond_key("<", after)
+        sql = SESSIONS.format(condition=condition.sql, after=beyond.sql)
+        values = [*condition.values, *beyond.values, page_of(limit)]
         return msgspec.convert(self._select(self._all(), sql, values), list[Session])
 
     def search(
@@ -160,8 +109,8 @@ class LakeReader:
         """Return a page of the exchanges that are wanted, the newest first."""
         everything = self._all()
         keys = self._keys(everything, condition_of(wanted, owner), "DESC", after, limit)
-        condition = _one_of(keys)
-        sql, values = _HITS.format(condition=condition.sql), [wanted.text, *condition.values]
+        condition = one_of(keys)
+        sql, values = HITS.format(condition=condition.sql), [wanted.text, *condition.values]
         rows = self._select(everything, sql, values) if keys else []
         return msgspec.convert(rows, list[Hit])
 
@@ -175,9 +124,9 @@ class LakeReader:
     ) -> list[ExchangeSummary]:
         """Return a page of the exchanges of one session, the oldest first."""
         everything = self._all()
-        keys = self._keys(everything, _of_session(owner, session_id), "ASC", after, limit)
-        condition = _one_of(keys)
-        sql = _EXCHANGES.format(condition=condition.sql)
+        keys = self._keys(everything, of_session(owner, session_id), "ASC", after, limit)
+        condition = one_of(keys)
+        sql = EXCHANGES.format(condition=condition.sql)
         rows = self._select(everything, sql, condition.values) if keys else []
         return msgspec.convert(rows, list[ExchangeSummary])
 
@@ -210,9 +159,9 @@ class LakeReader:
         after: ExchangeKey | None,
         limit: int,
     ) -> list[ExchangeKey]:
-        beyond = _beyond("<" if order == "DESC" else ">", after)
-        sql = _KEYS.format(condition=condition.sql, after=beyond.sql, order=order)
-        values = [*condition.values, *beyond.values, _page(limit)]
+        beyond = beyond_key("<" if order == "DESC" else ">", after)
+        sql = KEYS.format(condition=condition.sql, after=beyond.sql, order=order)
+        values = [*condition.values, *beyond.values, page_of(limit)]
         rows = self._select(exchanges, sql, values)
         return [msgspec.convert(tuple(row.values()), ExchangeKey) for row in rows]
 
@@ -222,14 +171,14 @@ class LakeReader:
         return found or self._committed_exchange(exchange_id)
 
     def _committed_exchange(self, exchange_id: str) -> ExchangeDetail | None:
-        rows = self._rows(_from(self._committed(), _DETAIL), [exchange_id])
+        rows = self._rows(selected_from(self._committed(), DETAIL), [exchange_id])
         return self._with_bodies(rows[0], {}) if rows else None
 
     def _hot_exchange(self, exchange_id: str) -> ExchangeDetail | None:
         found = self._hot.exchange(exchange_id) if self._hot else None
         if found is None:
             return None
-        rows = self._rows(_from("SELECT * FROM hot", _DETAIL), [exchange_id], found.row)
+        rows = self._rows(selected_from("SELECT * FROM hot", DETAIL), [exchange_id], found.row)
         return self._with_bodies(rows[0], found.pieces)
 
     def _with_bodies(self, row: dict[str, object], brought: Mapping[str, bytes]) -> ExchangeDetail:
@@ -248,9 +197,9 @@ class LakeReader:
         )
 
     def _compositions(self, exchange: ExchangeDetail) -> dict[str, Composition]:
-        day, session_id = _day(exchange.started_at), exchange.session_id or exchange.exchange_id
+        day, session_id = day_of(exchange.started_at), exchange.session_id or exchange.exchange_id
         values: list[object] = [exchange.issuer, exchange.subject, *day, session_id]
-        rows = self._rows(_from(self._committed(), _COMPOSITIONS), values)
+        rows = self._rows(selected_from(self._committed(), COMPOSITIONS), values)
         return {str(r["exchange_id"]): msgspec.convert(r, Composition) for r in rows}
 
     def _add_hot_lineage(
@@ -271,8 +220,8 @@ class LakeReader:
     def _pieces(self, started_at: datetime, piece_ids: list[str]) -> dict[str, bytes]:
         if not piece_ids:
             return {}
-        values = [self._locations.of("contents"), *_day(started_at), piece_ids]
-        rows = self._rows(_PIECES, values)
+        values = [self._locations.of("contents"), *day_of(started_at), piece_ids]
+        rows = self._rows(PIECES, values)
         return {str(row["piece_id"]): msgspec.convert(row["data"], bytes) for row in rows}
 
     def _all(self) -> _Exchanges:
@@ -285,13 +234,13 @@ class LakeReader:
             return _Exchanges(self._committed(), None)
         location = quoted(self._locations.of("exchanges"))
         oldest = pc.min(hot["started_at"]).as_py()
-        return _Exchanges(_ALL.format(location=location, oldest=oldest.isoformat()), hot)
+        return _Exchanges(ALL.format(location=location, oldest=oldest.isoformat()), hot)
 
     def _select(
         self, exchanges: _Exchanges, sql: str, values: list[object]
     ) -> list[dict[str, object]]:
         """Return the rows of a SELECT from `exchanges`."""
-        return self._rows(_from(exchanges.sql, sql), values, exchanges.hot)
+        return self._rows(selected_from(exchanges.sql, sql), values, exchanges.hot)
 
     def _committed(self) -> str:
         location = quoted(self._locations.of("exchanges"))
@@ -309,42 +258,3 @@ class LakeReader:
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
         finally:
             cursor.close()
-
-
-def _day(at: datetime) -> tuple[datetime, datetime]:
-    """Return first and last instant of a day in UTC, beyond which pieces are never shared.
-
-    The whole day: a base was recorded earlier, but may have arrived later.
-    """
-    first = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return first, first + timedelta(days=1, microseconds=-1)
-
-
-def _beyond(order: str, key: SessionKey | ExchangeKey | None) -> Condition:
-    """Return the condition for rows that come after a key, in an order that its fields give."""
-    if key is None:
-        return Condition("true", [])
-    first, marks = key._fields[0], ", ".join("?" * len(key))
-    sql = f"{first} {order}= ? AND ({', '.join(key._fields)}) {order} ({marks})"
-    return Condition(sql, [key[0], *key])
-
-
-def _of_session(owner: Owner, session_id: str) -> Condition:
-    sql = "issuer = ? AND subject = ? AND coalesce(session_id, exchange_id) = ?"
-    return Condition(sql, [*owner, session_id])
-
-
-def _one_of(keys: list[ExchangeKey]) -> Condition:
-    """Return the condition for rows with these keys, by which whole files are left out."""
-    marks = ", ".join("?" * len(keys))
-    times, ids = [key.started_at for key in keys], [key.exchange_id for key in keys]
-    return Condition(f"started_at IN ({marks}) AND exchange_id IN ({marks})", [*times, *ids])
-
-
-def _page(limit: int) -> int:
-    return min(limit, LARGEST_PAGE)
-
-
-def _from(exchanges: str, sql: str) -> str:
-    """Return a SELECT from `exchanges`, of which the first says what they are."""
-    return f"WITH exchanges AS NOT MATERIALIZED ({exchanges}) {sql}"
