@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,23 +88,24 @@ class Load:
             "stream": is_stream,
             "messages": [{"role": "user", "content": f"{name} {pace}"}],
         }
-        connection = http.client.HTTPConnection("127.0.0.1", self._deployment.base_port, timeout=30)
         body, headers = b"", {"authorization": f"Bearer {self._token}"}
-        try:
-            connection.request("POST", "/v1/messages", json.dumps(request), headers)
-            response = connection.getresponse()
-        except (OSError, http.client.HTTPException):
-            return None
-        try:
-            while data := response.read1(65536):
-                body += data
-            is_whole = b"message_stop" in body if is_stream else True
-        except http.client.IncompleteRead as e:
-            body, is_whole = body + e.partial, False
-        except (OSError, http.client.HTTPException):
-            is_whole = False
-        finally:
-            connection.close()
+        port = self._deployment.base_port
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            try:
+                connection.request("POST", "/v1/messages", json.dumps(request), headers)
+                response = connection.getresponse()
+            except (OSError, http.client.HTTPException):
+                return None
+            # An answer that ends with its connection owns the socket: closed by itself.
+            with response:
+                try:
+                    while data := response.read1(65536):
+                        body += data
+                    is_whole = b"message_stop" in body if is_stream else True
+                except http.client.IncompleteRead as e:
+                    body, is_whole = body + e.partial, False
+                except (OSError, http.client.HTTPException):
+                    is_whole = False
         exchange_id = response.headers.get("request-id", "") if response.status != 200 else ""
         return Received(response.status, body, is_whole, exchange_id)
 
