@@ -29,12 +29,11 @@ class Reply:
 
     def __init__(self, connection: "Connection", limit_s: float, *, renews: bool) -> None:
         self.status = 0
-        self.headers: Headers = []
-        """Names in lower case; in order."""
+        self._headers: list[tuple[bytes, bytes]] = []
         self._connection = connection
         self._parser = httptools.HttpResponseParser(self)
         self._parts: list[bytes] = []
-        self._head_bytes = self._buffered = 0
+        self._fed_bytes = self._buffered = 0
         self._has_head = self._is_complete = self._keeps_alive = self._is_paused = False
         self._error: Broken | None = None
         self._arrival: asyncio.Future[None] | None = None
@@ -42,6 +41,14 @@ class Reply:
         self._limit_s, self._renews = limit_s, renews
         self._since = self._loop.time()
         self._timer = self._loop.call_at(self._since + limit_s, self._check_time)
+
+    @property
+    def headers(self) -> Headers:
+        """Names in lower case, and values; in order."""
+        return [
+            (name.decode("latin-1").lower(), value.decode("utf-8", "surrogateescape"))
+            for name, value in self._headers
+        ]
 
     async def head(self) -> None:
         """Wait for status and headers; raises `Broken`."""
@@ -75,6 +82,7 @@ class Reply:
 
     def feed(self, data: bytes) -> None:
         """Take in bytes."""
+        self._fed_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -90,6 +98,8 @@ class Reply:
             if self._renews:
                 self._since = self._loop.time()
             self._wake()
+        elif self._fed_bytes > MAX_HEAD_BYTES:
+            self.close("its headers are too long")
         if self._buffered > PART_BYTES and not self._is_paused:
             self._is_paused = True
             self._connection.pause_reading()
@@ -110,20 +120,17 @@ class Reply:
             raise ValueError("a second answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Note a header."""
-        if self._has_head:
-            return  # a trailer
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > MAX_HEAD_BYTES:
-            raise ValueError("too many headers")
-        text = value.decode("utf-8", "surrogateescape")
-        self.headers.append((name.decode("latin-1").lower(), text))
+        """Note a header; a trailer is none."""
+        if not self._has_head:
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Note the status; an interim answer is skipped."""
+        if self._fed_bytes > MAX_HEAD_BYTES and self._is_head_too_long():
+            raise ValueError("its headers are too long")
         self.status = self._parser.get_status_code()
         if self.status < 200:
-            self.headers = []  # interim
+            self._headers = []
         else:
             self._has_head = True
 
@@ -138,6 +145,9 @@ class Reply:
         self._keeps_alive = self._parser.should_keep_alive()  # not known any more afterwards
 
     # ---
+
+    def _is_head_too_long(self) -> bool:
+        return sum(len(name) + len(value) for name, value in self._headers) > MAX_HEAD_BYTES
 
     def _is_framed(self) -> bool:
         return any(name in ("content-length", "transfer-encoding") for name, _ in self.headers)

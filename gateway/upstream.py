@@ -180,7 +180,8 @@ def _head(server: _Server, route: Route, query: str, headers: Headers, body_byte
 
 def _checked(reply: Reply) -> UpstreamAnswer:
     """Return an answer that can be passed on."""
-    encoding = next((value for name, value in reply.headers if name == "content-encoding"), "")
+    answer = UpstreamAnswer(reply)
+    encoding = next((value for name, value in answer.headers if name == "content-encoding"), "")
     if reply.status == 401:
         raise Failure(
             "upstream_credential",
@@ -191,7 +192,7 @@ def _checked(reply: Reply) -> UpstreamAnswer:
         raise _unreachable("answered with a redirect, which is never followed or passed on")
     if encoding.lower() not in ("", "identity"):
         raise _unreachable(f"answered in an encoding that was not asked for ({encoding[:32]})")
-    return UpstreamAnswer(reply)
+    return answer
 
 
 def _forwarded(headers: Headers) -> Headers:
