@@ -172,7 +172,8 @@ class CutKeeper:
     def _know(self, cuts: Iterable[Cut]) -> None:
         now_ns = self._now_ns()
         self._own = [cut for cut in self._own if cut.expires_at > now_ns]
-        self._cuts = {cut.key: cut for cut in (*cuts, *self._own)}
+        newest_last = sorted((*cuts, *self._own), key=lambda cut: cut.expires_at)
+        self._cuts = {cut.key: cut for cut in newest_last}
         self._subjects = {(cut.issuer, cut.sub) for cut in self._cuts.values()}
 
     def _note_away(self, error: Exception) -> None:
