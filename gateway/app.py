@@ -18,6 +18,7 @@ from gateway.approvals import ApprovalStore, ApprovalWaits
 from gateway.bundles import Relay, load_bundle
 from gateway.config import Settings, read_secret
 from gateway.conversations import Conversations
+from gateway.cuts import CutKeeper
 from gateway.decisions import SUPPORTS
 from gateway.domain import (
     Approval,
@@ -36,6 +37,7 @@ from gateway.identity.jwks import KeySource
 from gateway.identity.oidc import Issuer, TokenIdentity
 from gateway.journal import Journal, open_journal
 from gateway.journal_folder import JournalFolder
+from gateway.limits import LimitKeeper
 from gateway.opa import OpaClient, Policy
 from gateway.proxy import ProxyServer
 from gateway.published import recorder_file
@@ -195,7 +197,11 @@ async def _identity(settings: Settings) -> AsyncIterator[TokenIdentity]:
 async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
     """A proxy worker: listens only once a call would work."""
     engine = open_state(settings.state_url)
+    limits = LimitKeeper(engine, new_id("worker"), time.time_ns)
+    cuts = CutKeeper(engine, time.time_ns)
     async with (
+        limits.keeping(),
+        cuts.keeping(),
         _open_journal(settings, "proxy") as journal,
         _policy(settings) as policy,
         _identity(settings) as identity,
@@ -214,6 +220,8 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
                 console_url=settings.console_url,
             ),
             upstream=upstreams,
+            limits=limits,
+            cuts=cuts,
             strangers=strangers,
             unrecorded=unrecorded,
             now_ns=time.time_ns,
