@@ -180,7 +180,7 @@ class _BudgetPurse:
         at_ns, used = self._seen
         part = now_ns // part_ns(self.limit)
         counted = {p: n for p, n in used.items() if p >= part - PARTS}
-        if part == self._part and cost <= self._left:
+        if self._changes or (part == self._part and cost <= self._left):
             return None
         missing = cost - (self.limit.limit - sum(counted.values()))
         if missing <= 0 or not 0 <= now_ns - at_ns < FRESH_S * 10**9:
