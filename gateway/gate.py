@@ -260,10 +260,8 @@ class Gate:
     async def _forward(
         self, caller: Caller, exchange: Exchange, decision: Decision, body: bytes, charge: Charge
     ) -> Answer:
-        if caller.gone.done():
-            raise CallerGone
         try:
-            answer = await self.upstream.forward(
+            return await self.upstream.forward(
                 decision.answer.endpoint,
                 exchange.request.route,
                 caller.arrival.query,
@@ -274,8 +272,6 @@ class Gate:
         except Failure:
             charge.settle(Usage())  # no answer began
             raise
-        caller.gone.add_done_callback(lambda _: answer.cancel())
-        return answer
 
     async def _deliver(
         self, caller: Caller, exchange: Exchange, answer: Answer, rules: list[Rule]
