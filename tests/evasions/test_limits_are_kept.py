@@ -110,6 +110,19 @@ def test_forty_disguised_calls_at_once_get_ten_through(limited: Deployment) -> N
     }
 
 
+def test_operators_and_auditors_see_which_limit_it_is(limited: Deployment) -> None:
+    token = token_for(limited, "eleven", ("eng", "calls"))
+    call = request(encode(prompt()), token=token, agent="named/one")
+    while (reply := send(limited, call)).status == 200:
+        pass
+    exchange_id = json.loads(reply.body)["request_id"]
+    shown = limited.run("sessions", "show", exchange_id, token=token)
+    assert "limits.reached" in shown
+    assert 'The limit "calls" of 10 requests in 3600 s is reached.' in shown
+    status = limited.run("status", check=False)
+    assert '["calls","eleven","",""]' in status
+
+
 def test_a_persons_other_account_shares_the_limit_and_others_do_not(limited: Deployment) -> None:
     def call(user: str, person: str) -> Reply:
         token = token_for(limited, user, ("eng", "calls"), person=person)
