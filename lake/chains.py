@@ -103,6 +103,13 @@ class Chains:
         row["record_digest"] = chain.digest = record_digest(table, row)
         chain.digests.append(Digest(sequence, table, chain.digest))  # type: ignore[arg-type]  # rows hold objects
 
+    def next_sequence(self, journal_id: str) -> int:
+        """Return the number of a journal's first record that was not counted."""
+        chain = self._open.get(journal_id)
+        if chain is not None:
+            return chain.last_sequence + 1
+        return self._links.get(journal_id, Link()).next_sequence
+
     @property
     def unsealed(self) -> set[str]:
         """The journals with rows that no proof covers yet."""

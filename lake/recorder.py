@@ -18,12 +18,14 @@ from pyiceberg.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.domain import Failure
+from gateway.records import Closing, Event
 from lake.catalog import Lake
 from lake.chains import Chains, Signer, read_links, testimonies, write_links
 from lake.chains import property_of as link_property
 from lake.cursors import NOTHING, Cursors, advanced, read_cursors, write_cursors
 from lake.cursors import property_of as cursor_property
 from lake.intake import COMMIT_ORDER, LAST_TABLE, Intake
+from lake.journal_events import damaged
 from lake.recorder_state import RecorderSettings, RecorderState, StepResult
 from lake.rows import Row, Texts
 from lake.sources import JournalReader, Writer
@@ -79,7 +81,7 @@ class Recorder:
         with self._forgetting_on_failure():
             intake = self._intake or self._load()
             read = intake.read(self._settings.read_bytes)
-            self._report(intake)
+            self._report(intake, now_ns)
             interrupted = self._interrupt(intake, now_ns)
             committed = 0
             if self._is_tidying_due(intake):
@@ -153,13 +155,23 @@ class Recorder:
             if exchange.opening.exchange_id not in self._interrupted
         ]
         for number, exchange in enumerate(owed):
-            try:
-                self._writer.append(exchange.interrupted(now_ns))
-            except (Failure, OSError) as e:  # else nothing is committed, and no room ever made
-                logger.error("closing_not_written owed=%d error=%r", len(owed) - number, e)  # noqa: TRY400 - a full disk is no surprise
+            is_damaged = exchange.journal_id in intake.corrupt
+            if not self._write(exchange.interrupted(now_ns, is_damaged=is_damaged)):
                 return number
             self._interrupted.add(exchange.opening.exchange_id)
         return len(owed)
+
+    def _write(self, record: Closing | Event) -> bool:
+        """Write into our own journal; returns whether that worked, else it is tried again later.
+
+        A failure passes: else nothing is committed, and no room ever made.
+        """
+        try:
+            self._writer.append(record)
+        except (Failure, OSError) as e:
+            logger.error("record_not_written kind=%s error=%r", type(record).__name__, e)  # noqa: TRY400 - a full disk is no surprise
+            return False
+        return True
 
     def _is_due(self, intake: Intake, now_ns: int) -> bool:
         batch, settings = intake.batch, self._settings
@@ -255,12 +267,14 @@ class Recorder:
         finished = {journal for journal in intake.dead if intake.is_finished(journal)}
         return not self._is_tidy or not finished <= self._let_go
 
-    def _report(self, intake: Intake) -> None:
+    def _report(self, intake: Intake, now_ns: int) -> None:
         for journal, position in intake.corrupt.items():
             if journal in self._reported:
                 continue
             logger.error("journal_corrupt journal=%s position=%s", journal, position)
-            self._reported.add(journal)
+            following = intake.chains.next_sequence(journal)
+            if self._write(damaged(journal, position, following, now_ns)):
+                self._reported.add(journal)
 
     def _renew_state(self, intake: Intake) -> None:
         unread = {

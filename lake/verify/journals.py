@@ -6,18 +6,20 @@ What is on disk and not yet sealed has checksums and numbers only.
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
 from gateway.records import CorruptFrame, Position
 from lake.chains import Link
+from lake.journal_events import DAMAGED, Damage
 from lake.sources import JournalReader
 from lake.verify.report import Progress, Report
 from lake.verify.tables import Tables
 
 BORN: Final = "journal.began"
 _READ_BYTES: Final = 8 * 1024 * 1024
+_T = TypeVar("_T")
 
 
 class Birth(NamedTuple):
@@ -80,6 +82,7 @@ def check_journals(
     report.coverage.live_records = sum(found.records for found in host.journals.values())
     if is_whole:
         _check_births(_recorded_births(tables, report), host, ends, report)
+        _check_damaged(tables, host, ends, report)
 
 
 def _read(reader: JournalReader, journal_id: str) -> OnDisk:
@@ -111,6 +114,30 @@ def _check_on_disk(journal_id: str, found: OnDisk, end: int, report: Report) -> 
         report.find("gap", where, f"records {end}-{found.first - 1} are neither there nor recorded")
     for first, last in found.gaps:
         report.find("gap", where, f"records {first}-{last} are not there")
+
+
+def _check_damaged(tables: Tables, host: Host, ends: Mapping[str, Link], report: Report) -> None:
+    """Name each journal that a recorder could not read on; one that it did read since is whole."""
+    for damage in _noted(tables, DAMAGED, Damage, report):
+        is_read = ends.get(damage.journal_id, Link()).next_sequence > damage.next_sequence
+        if not (is_read or host.journals.get(damage.journal_id, OnDisk()).corrupt):
+            report.find(
+                "corrupt",
+                f"journal {damage.journal_id}",
+                f"its record {damage.next_sequence} and what followed could not be read",
+            )
+
+
+def _noted(tables: Tables, kind: str, form: type[_T], report: Report) -> list[_T]:
+    """Return what recorders noted about journals, each once."""
+    rows = tables.run("SELECT DISTINCT detail_json FROM events WHERE kind = ?", [kind])
+    noted = []
+    for (detail_json,) in sorted(rows.fetchall()):
+        try:
+            noted.append(msgspec.json.decode(detail_json, type=form))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            report.find("edited", f"an event {kind}", "it can't be read")
+    return noted
 
 
 def _recorded_births(tables: Tables, report: Report) -> list[Birth]:

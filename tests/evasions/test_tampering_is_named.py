@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.ledger import event, exchange, journal, live, record, verified
+from support.ledger import event, exchange, journal, live, record, record_all, verified
 
 from lake.digests import Digest, Stretch, record_digest
 from lake.signing import Signer
@@ -398,6 +398,21 @@ def test_a_changed_byte_on_disk_is_named(disk: Path) -> None:
     data[40] ^= 1
     path.write_bytes(data)
     assert on_disk(disk) == {("corrupt", "journal late on disk")}
+
+
+def test_a_damaged_journal_stays_named_when_it_is_gone(tmp_path: Path) -> None:
+    with journal(tmp_path / "journal", "bad") as bad:
+        for each in (*exchange("x1", 1), *exchange("x2", 2)[:3]):
+            bad.append(each)
+    path = max((tmp_path / "journal" / "bad").glob("*.segment"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
+    record_all(tmp_path)
+    assert on_disk(tmp_path) == {("corrupt", "journal bad on disk")}
+    assert found(tmp_path) == {("corrupt", "journal bad")}
+    path.write_bytes(whole)
+    record_all(tmp_path, own="recorder-2")
+    assert on_disk(tmp_path) == set(), "put back and read on, it is whole"
 
 
 def test_a_removed_segment_is_named(disk: Path) -> None:

@@ -1,5 +1,6 @@
 """The recorder over list-backed journals: against tables in memory, and against real Iceberg."""
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -61,7 +62,7 @@ class ListJournals:
         place = (Position(segment, offset), Position(segment, offset + FRAME_BYTES), frame)
         self.frames.setdefault(journal, []).append(place)
 
-    def append(self, record: Closing) -> None:
+    def append(self, record: Closing | Event) -> None:
         self.add(self.own, record)
         if self.fail_append:
             self.fail_append = False
@@ -419,9 +420,57 @@ def test_a_corrupt_journal_is_left_alone_and_the_others_go_on(
     subject = recorder(lake, journals)
     drain(subject)
     assert lake.ids["exchanges"] == ["a"]
-    assert journals.journals() == ["bad"]
+    assert journals.journals() == ["bad", journals.own]
     assert subject.state.corrupt_journals == ("bad",)
     assert caplog.text.count("journal_corrupt journal=bad") == 1
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_what_a_dead_writers_damaged_journal_still_holds_becomes_interrupted_rows(
+    lake: Lake, is_restarted: bool
+) -> None:
+    journals = ListJournals()
+    for record in [*exchange("a"), *exchange("b")[:-1]]:
+        journals.add("proxy", record)
+    subject = recorder(lake, journals)
+    subject.step(SECOND)
+    journals.corrupt.add("proxy")
+    subject.step(SECOND)
+    assert subject.step(SECOND).interrupted == 0, "its writer may still write"
+    journals.dead.add("proxy")
+    drain(subject, 9 * SECOND)
+    if is_restarted:
+        drain(recorder(lake, journals), 9 * SECOND)
+    fields = ("exchange_id", "ending", "status", "error_code", "response_text")
+    rows = lake.load("exchanges").scan("exchange_id = 'b'", selected_fields=fields).to_arrow()
+    assert rows.to_pylist() == [
+        {
+            "exchange_id": "b",
+            "ending": "interrupted",
+            "status": 200,
+            "error_code": "gateway.journal_damaged",
+            "response_text": "hi",
+        }
+    ]
+    assert ids(lake, "exchanges") == ["a", "b"]
+    assert "proxy" in journals.journals(), "what can't be read is kept"
+    notes = lake.load("events").scan(selected_fields=("kind", "detail_json")).to_arrow()
+    noted = {"journal_id": "proxy", "segment": 2, "offset": 100, "next_sequence": 7}
+    assert [(row["kind"], json.loads(row["detail_json"])) for row in notes.to_pylist()] == [
+        ("journal.damaged", noted)
+    ] * (2 if is_restarted else 1)
+
+
+def test_that_a_journal_is_damaged_is_noted_once_there_is_room() -> None:
+    journals, lake = ListJournals(), MemoryLake()
+    journals.add("bad", opening("b"))
+    journals.corrupt.add("bad")
+    journals.fail_append = True
+    subject = recorder(lake, journals)
+    for _ in range(3):
+        subject.step(SECOND)
+    noted = [f.record for _, _, f in journals.frames["recorder-0"]]
+    assert [r.kind for r in noted if isinstance(r, Event)] == ["journal.damaged"] * 2
 
 
 def test_the_loop_outlives_failures_and_commits_at_its_end(

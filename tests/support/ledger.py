@@ -141,16 +141,16 @@ def record(folder: Path, batches: Sequence[Sequence[Record]], *, run: str = "") 
     lake.close()
 
 
-def record_all(folder: Path) -> None:
+def record_all(folder: Path, own: str = "recorder") -> None:
     """Record what journals in a folder hold."""
     root = folder / "journal"
     lake = open_lake(f"sqlite:///{folder}/catalog.db", folder / "warehouse")
-    with journal(root, "recorder") as own:
+    with journal(root, own) as written:
         step(
             Recorder(
                 lake,
                 JournalFolder(root),
-                own,
+                written,
                 PlainTexts(),
                 Signer(folder / "keys"),
                 Witnesses([]),

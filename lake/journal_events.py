@@ -1,0 +1,40 @@
+"""What the recorder notes in its own journal about others: one is damaged, one has ended.
+
+So the record itself says it, signed like any event, when the journal is gone. Pure.
+"""
+
+from typing import Final
+
+import msgspec
+
+from gateway.records import Event, Position
+
+DAMAGED: Final = "journal.damaged"
+
+
+class Damage(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a journal could not be read on."""
+
+    journal_id: str
+    segment: int
+    offset: int
+    next_sequence: int
+    """Of the first record that is in no table."""
+
+
+def damaged(journal_id: str, position: Position, next_sequence: int, at_ns: int) -> Event:
+    """Return the event that a journal is damaged; each start of a recorder notes it anew."""
+    damage = Damage(
+        journal_id=journal_id,
+        segment=position.segment,
+        offset=position.offset,
+        next_sequence=next_sequence,
+    )
+    return Event(
+        event_id=f"{journal_id}/{DAMAGED}/{at_ns}",
+        at_ns=at_ns,
+        kind=DAMAGED,
+        message=f"Journal {journal_id} is damaged: its record {next_sequence} and what follows "
+        "can't be read.",
+        detail_json=msgspec.json.encode(damage).decode(),
+    )
