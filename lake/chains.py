@@ -106,9 +106,11 @@ class Chains:
     def next_sequence(self, journal_id: str) -> int:
         """Return the number of a journal's first record that was not counted."""
         chain = self._open.get(journal_id)
-        if chain is not None:
-            return chain.last_sequence + 1
-        return self._links.get(journal_id, Link()).next_sequence
+        return chain.last_sequence + 1 if chain else self.link(journal_id).next_sequence
+
+    def link(self, journal_id: str) -> Link:
+        """Return where a journal's chain stands, as sealed."""
+        return self._links.get(journal_id, Link())
 
     @property
     def unsealed(self) -> set[str]:
@@ -150,7 +152,7 @@ class Chains:
     def _chain(self, journal_id: str) -> _Chain:
         chain = self._open.get(journal_id)
         if chain is None:
-            link = self._links.get(journal_id, Link())
+            link = self.link(journal_id)
             chain = _Chain(link, link.digest, link.next_sequence - 1)
             self._open[journal_id] = chain
         return chain

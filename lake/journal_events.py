@@ -10,6 +10,7 @@ import msgspec
 from gateway.records import Event, Position
 
 DAMAGED: Final = "journal.damaged"
+ENDED: Final = "journal.ended"
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,4 +38,26 @@ def damaged(journal_id: str, position: Position, next_sequence: int, at_ns: int)
         message=f"Journal {journal_id} is damaged: its record {next_sequence} and what follows "
         "can't be read.",
         detail_json=msgspec.json.encode(damage).decode(),
+    )
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a journal's proofs ended when it was let go of."""
+
+    journal_id: str
+    root: str
+    """Of its last proof."""
+    next_sequence: int
+    """After its last record."""
+
+
+def ended(journal_id: str, root: str, next_sequence: int, at_ns: int) -> Event:
+    """Return the event that a journal is in the tables whole."""
+    end = End(journal_id=journal_id, root=root, next_sequence=next_sequence)
+    return Event(
+        event_id=f"{journal_id}/{ENDED}",
+        at_ns=at_ns,
+        kind=ENDED,
+        message=f"Journal {journal_id} ended with record {next_sequence - 1}.",
+        detail_json=msgspec.json.encode(end).decode(),
     )

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 
 from gateway.records import CorruptFrame, Position
-from lake.chains import Link
-from lake.journal_events import DAMAGED, Damage
+from lake.chains import Link, read_links
+from lake.journal_events import DAMAGED, ENDED, Damage, End
 from lake.sources import JournalReader
 from lake.verify.report import Progress, Report
 from lake.verify.tables import Tables
@@ -83,6 +83,7 @@ def check_journals(
     if is_whole:
         _check_births(_recorded_births(tables, report), host, ends, report)
         _check_damaged(tables, host, ends, report)
+        _check_ended(tables, ends, report)
 
 
 def _read(reader: JournalReader, journal_id: str) -> OnDisk:
@@ -125,6 +126,21 @@ def _check_damaged(tables: Tables, host: Host, ends: Mapping[str, Link], report:
                 "corrupt",
                 f"journal {damage.journal_id}",
                 f"its record {damage.next_sequence} and what followed could not be read",
+            )
+
+
+def _check_ended(tables: Tables, ends: Mapping[str, Link], report: Report) -> None:
+    """Compare ends with what was noted of journals when they were let go of."""
+    links = read_links(tables.properties("proofs"))
+    for end in _noted(tables, ENDED, End, report):
+        found = ends.get(end.journal_id, Link())
+        is_named = end.journal_id in links and links[end.journal_id].root != found.root
+        if found.root != end.root and not is_named:
+            report.find(
+                "truncated",
+                f"journal {end.journal_id}",
+                f"its proofs end at record {found.next_sequence - 1}, "
+                f"but it ended with {end.next_sequence - 1}",
             )
 
 

@@ -1,6 +1,7 @@
 """Every kind of change to the record, each named by a verification."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -109,7 +110,7 @@ def test_an_untouched_record_is_clean(history: Path) -> None:
     report = verified(history, host=live(history), is_witnessed=True)
     assert report.findings == []
     coverage = report.coverage
-    assert (coverage.journals, coverage.rows, coverage.pieces) == (6, 6 + 3 + 6, 12)
+    assert (coverage.journals, coverage.rows, coverage.pieces) == (6, 6 + 3 + 6 + 5, 12)
     assert coverage.proofs >= 5
     assert coverage.witnessed >= 5
     assert verified(history, since=1).findings == []
@@ -250,6 +251,14 @@ def change_proof(
     rewrite(folder, "proofs", apply)
 
 
+def forget_property(folder: Path, table: str, name: str) -> None:
+    """Remove a property from the newest metadata of a table."""
+    path = max((folder / "warehouse" / "countersign" / table / "metadata").glob("*.metadata.json"))
+    metadata = json.loads(path.read_text())
+    del metadata["properties"][name]
+    path.write_text(json.dumps(metadata))
+
+
 def rooted(row: dict[str, Any]) -> dict[str, Any]:
     """Renew the root of a proof."""
     stretch = Stretch(
@@ -311,6 +320,23 @@ def test_a_removed_first_proof_is_missed(copy: Path) -> None:
 def test_a_removed_last_proof_is_missed(copy: Path) -> None:
     change_proof(copy, -1, lambda _: None)
     assert ("truncated", "journal proxy-a") in found(copy)
+
+
+def test_the_end_of_a_journal_that_is_gone_is_missed_though_its_link_fits(copy: Path) -> None:
+    """All is cut that its last proof covers, and what the table says of its end is put back."""
+    number = len(proofs_of(copy, "proxy-a")) - 1
+    first, _ = proofs_of(copy, "proxy-a")[number]
+    change_proof(copy, number, lambda _: None)
+    for table in ("exchanges", "events", "contents"):
+        rewrite(
+            copy,
+            table,
+            lambda rows: [
+                row for row in rows if row["journal_id"] != "proxy-a" or row["sequence"] < first
+            ],
+        )
+    forget_property(copy, "proofs", "countersign.chain.proxy-a")
+    assert found(copy) == {("truncated", "journal proxy-a")}
 
 
 # --- files, snapshots, whole tables ---------------------------------------------------------------

@@ -161,8 +161,8 @@ def record_all(folder: Path, own: str = "recorder") -> None:
 
 
 def step(recorder: Recorder) -> None:
-    """Step until nothing is left to do."""
-    while any(recorder.step(START_NS, flush=True)):
+    """Step until nothing is left to do, also of what the last step of all wrote itself."""
+    while any(recorder.step(START_NS, flush=True)) or any(recorder.step(START_NS, flush=True)):
         pass
 
 
