@@ -52,10 +52,10 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ended(journal_id: str, root: str, next_sequence: int, at_ns: int) -> Event:
-    """Return the event that a journal is in the tables whole."""
+    """Return the event that a journal is in the tables whole; noted again after a failure."""
     end = End(journal_id=journal_id, root=root, next_sequence=next_sequence)
     return Event(
-        event_id=f"{journal_id}/{ENDED}",
+        event_id=f"{journal_id}/{ENDED}/{at_ns}",
         at_ns=at_ns,
         kind=ENDED,
         message=f"Journal {journal_id} ended with record {next_sequence - 1}.",
