@@ -3,7 +3,7 @@
 Where a chain stands travels as a property of the table `proofs`, in the transaction of its rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -85,9 +85,12 @@ class Seal:
 class Chains:
     """The chains of all journals."""
 
-    def __init__(self, links: Mapping[str, Link]) -> None:
+    def __init__(self, links: Mapping[str, Link], own: Set[str]) -> None:
+        """Go on from where chains stand, those of our `own` journals and of other hosts'."""
         self._links = dict(links)
         self._open: dict[str, _Chain] = {}
+        self.sealed_at = max((links[each].sealed_at for each in own & links.keys()), default=0)
+        """When we sealed last, by the clock then: microseconds since the epoch."""
 
     def count(self, journal_id: str, sequence: int) -> None:
         """Count a record that is new, in order."""
@@ -141,6 +144,7 @@ class Chains:
                     signature=signature.hex(),
                     sealed_at=stretch.sealed_at,
                 )
+        self.sealed_at = now_ns // 1000
         return seal
 
     def advance(self, links: Links) -> None:

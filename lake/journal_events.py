@@ -1,6 +1,6 @@
-"""What the recorder notes in its own journal about others: one is damaged, one has ended.
+"""What the recorder notes in its own journal: damage and ends of others, a clock set back.
 
-So the record itself says it, signed like any event, when the journal is gone. Pure.
+So the record itself says it, signed like any event. Pure.
 """
 
 from typing import Final
@@ -11,6 +11,7 @@ from gateway.records import Event, Position
 
 DAMAGED: Final = "journal.damaged"
 ENDED: Final = "journal.ended"
+SET_BACK: Final = "clock.set_back"
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,4 +61,22 @@ def ended(journal_id: str, root: str, next_sequence: int, at_ns: int) -> Event:
         kind=ENDED,
         message=f"Journal {journal_id} ended with record {next_sequence - 1}.",
         detail_json=msgspec.json.encode(end).decode(),
+    )
+
+
+class SetBack(msgspec.Struct, frozen=True, kw_only=True):
+    """That a clock was set back; microseconds since the epoch."""
+
+    from_us: int
+    to_us: int
+
+
+def set_back(from_us: int, to_us: int) -> Event:
+    """Return the event that what is sealed next has an earlier time than what was sealed."""
+    return Event(
+        event_id=f"{SET_BACK}/{from_us}/{to_us}",
+        at_ns=to_us * 1000,
+        kind=SET_BACK,
+        message=f"The clock was set back by {(from_us - to_us) / 1e6:.3f} s.",
+        detail_json=msgspec.json.encode(SetBack(from_us=from_us, to_us=to_us)).decode(),
     )

@@ -1,4 +1,4 @@
-"""What the recorder writes into its own journal about others: endings owed, damage, ends.
+"""What the recorder writes into its own journal: endings owed, damage, ends, a clock set back.
 
 Read back and committed like any other record. A write that fails is tried again at a later step.
 """
@@ -10,7 +10,7 @@ from gateway.domain import Failure
 from gateway.records import Closing, Event
 from lake.chains import Link
 from lake.intake import Intake
-from lake.journal_events import damaged, ended
+from lake.journal_events import damaged, ended, set_back
 from lake.sources import Writer
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,8 @@ class OwnJournal:
         self._damaged: set[str] = set()
         self._ended: dict[str, Link] = {}
         """Where journals ended that were let go of, and no record says so yet."""
+        self._set_back: list[Event] = []
+        """That the clock was set back, as far as no record says so yet."""
 
     def interrupt(self, intake: Intake, now_ns: int) -> int:
         """Write the closings that dead writers owe; returns how many that were."""
@@ -55,6 +57,13 @@ class OwnJournal:
         for journal, link in list(self._ended.items()):
             if self._write(ended(journal, link.root, link.next_sequence, now_ns)):
                 del self._ended[journal]
+
+    def note_clock(self, sealed_us: int, now_us: int) -> None:
+        """Note that the clock was set back, if it is behind what was sealed last."""
+        if now_us < sealed_us:
+            self._set_back.append(set_back(sealed_us, now_us))
+        while self._set_back and self._write(self._set_back[0]):
+            del self._set_back[0]
 
     def _write(self, record: Closing | Event) -> bool:
         """Return whether it was written; no failure is passed on.

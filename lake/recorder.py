@@ -138,7 +138,7 @@ class Recorder:
             self._reader,
             self._texts,
             self._cursors,
-            Chains(links),
+            Chains(links, {*self._reader.journals(), *self._reader.gone()}),
             self._settings.event_retention_class,
         )
         return self._intake
@@ -161,6 +161,7 @@ class Recorder:
         for table in COMMIT_ORDER[:-1]:
             if batch.rows[table]:
                 self._commit_table(table, batch.rows[table], cursors)
+        self._own.note_clock(intake.chains.sealed_at, now_ns // 1000)
         seal = intake.chains.seal(now_ns, self._signer)
         self._commit_table(LAST_TABLE, seal.rows, cursors, write_links(seal.links))
         intake.chains.advance(seal.links)

@@ -28,7 +28,7 @@ def verify(
         tables: The tables, as of one moment.
         keys: The public keys that are trusted.
         progress: Told how far each step is.
-        since: Only proofs sealed then or later, and what they cover: microseconds since the epoch.
+        since: Only what `lake.verify.since` says: microseconds since the epoch; 0 for everything.
         host: The journals of this host, read before the tables were opened; None for a copy.
         witness: Lines that a witness was told.
     """
@@ -38,7 +38,7 @@ def verify(
     proofs = Proofs(tables, keys, report, since)
     steps: dict[str, Callable[[], None]] = {
         "proofs": lambda: proofs.check(progress),
-        "rows": lambda: check_rows(tables, report, since, live, host_name, progress),
+        "rows": lambda: check_rows(tables, report, proofs.since, live, host_name, progress),
         "witness": lambda: check_witness(tables, witness, report),
         "journals": lambda: check_journals(
             tables, host or Host(), proofs.ends, report, is_whole=since == 0

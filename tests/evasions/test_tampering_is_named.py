@@ -11,7 +11,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.ledger import event, exchange, journal, live, record, record_all, verified
+from support.ledger import (
+    SECOND,
+    START_NS,
+    event,
+    exchange,
+    journal,
+    live,
+    record,
+    record_all,
+    verified,
+)
 
 from lake.digests import Digest, Stretch, record_digest
 from lake.signing import Signer
@@ -454,3 +464,62 @@ def test_a_removed_first_segment_is_named(disk: Path) -> None:
 def test_a_removed_journal_is_missed(disk: Path) -> None:
     shutil.rmtree(disk / "journal" / "late")
     assert on_disk(disk) == {("missing", "journal late")}
+
+
+# --- since an instant, by clocks that were set back -----------------------------------------------
+
+
+def instant(at_s: int) -> int:
+    """Return an instant of the history in microseconds since the epoch."""
+    return (START_NS + at_s * SECOND) // 1000
+
+
+def since(folder: Path, at_s: int) -> set[tuple[str, str]]:
+    """Return what is found since an instant."""
+    return found(folder, since=instant(at_s))
+
+
+@pytest.fixture
+def set_back(tmp_path: Path) -> Path:
+    """Two journals while the clock is set back from 110 to 50, and goes on to 120."""
+    batches = [exchange("x1", 1), exchange("y1", 2), exchange("x2", 3), exchange("y2", 4)]
+    batches += [exchange("x3", 5), exchange("y3", 6)]
+    record(tmp_path, batches, clock_s=[30, 40, 110, 50, 60, 120])
+    return tmp_path
+
+
+@pytest.mark.parametrize("at_s", range(20, 131, 10))
+def test_a_clock_that_was_set_back_makes_nothing_look_changed(set_back: Path, at_s: int) -> None:
+    assert since(set_back, at_s) == set()
+
+
+@pytest.mark.parametrize("name", ["x2", "y2", "x3", "y3"])
+def test_what_was_sealed_after_the_clock_was_set_back_is_covered(set_back: Path, name: str) -> None:
+    rewrite(set_back, "exchanges", setting("prompt_text", "no", of=name))
+    assert {kind for kind, _ in since(set_back, 100)} == {"edited"}
+
+
+def test_what_was_sealed_before_is_not_looked_at(set_back: Path) -> None:
+    rewrite(set_back, "exchanges", setting("prompt_text", "no", of="x1"))
+    assert since(set_back, 100) == set()
+
+
+def test_journals_that_began_after_the_clock_was_set_back_are_covered(tmp_path: Path) -> None:
+    record(tmp_path, [exchange("x1", 1), exchange("y1", 2)], clock_s=[100, 110])
+    record(tmp_path, [exchange("x2", 1), exchange("y2", 2)], clock_s=[50, 60], run="-2")
+    assert since(tmp_path, 90) == set()
+    rewrite(tmp_path, "exchanges", setting("prompt_text", "no", of="y2"))
+    assert {kind for kind, _ in since(tmp_path, 90)} == {"edited"}
+
+
+def test_what_began_by_a_clock_ahead_of_the_one_that_sealed_it_is_covered(tmp_path: Path) -> None:
+    batches = [exchange("x1", 200), exchange("y1", 2), exchange("x2", 3)]
+    record(tmp_path, batches, clock_s=[50, 60, 210])
+    assert since(tmp_path, 150) == set()
+    rewrite(tmp_path, "exchanges", setting("prompt_text", "no", of="x1"))
+    assert {kind for kind, _ in since(tmp_path, 150)} == {"edited"}
+
+
+def test_a_removed_last_proof_is_missed_since_then(set_back: Path) -> None:
+    change_proof(set_back, -1, lambda _: None)
+    assert ("truncated", "journal proxy-a") in since(set_back, 55)

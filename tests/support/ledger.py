@@ -114,11 +114,18 @@ def journal(root: Path, name: str, segment_bytes: int = 600) -> Iterator[Journal
         opened_journal.close()
 
 
-def record(folder: Path, batches: Sequence[Sequence[Record]], *, run: str = "") -> None:
-    """Record batches in turn by two journals, each with commits of its own.
+def record(
+    folder: Path,
+    batches: Sequence[Sequence[Record]],
+    *,
+    run: str = "",
+    clock_s: Sequence[int] = (),
+) -> None:
+    """Record batches in turn by two journals, each with commits of its own, at its time.
 
     Another `run` in the same folder has journals of other names.
     """
+    times_s = clock_s or [0] * len(batches)
     root = folder / "journal"
     root.mkdir(parents=True, exist_ok=True)
     lake = open_lake(f"sqlite:///{folder}/catalog.db", folder / "warehouse")
@@ -136,8 +143,8 @@ def record(folder: Path, batches: Sequence[Sequence[Record]], *, run: str = "") 
             for number, batch in enumerate(batches):
                 for each in batch:
                     (first, second)[number % 2].append(each)
-                step(recorder)
-        step(recorder)
+                step(recorder, times_s[number])
+        step(recorder, times_s[-1])
     lake.close()
 
 
@@ -160,9 +167,10 @@ def record_all(folder: Path, own: str = "recorder") -> None:
     lake.close()
 
 
-def step(recorder: Recorder) -> None:
+def step(recorder: Recorder, at_s: int = 0) -> None:
     """Step until nothing is left to do, also of what the last step of all wrote itself."""
-    while any(recorder.step(START_NS, flush=True)) or any(recorder.step(START_NS, flush=True)):
+    now_ns = START_NS + at_s * SECOND
+    while any(recorder.step(now_ns, flush=True)) or any(recorder.step(now_ns, flush=True)):
         pass
 
 
