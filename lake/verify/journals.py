@@ -12,6 +12,8 @@ import msgspec
 
 from gateway.records import CorruptFrame, Position
 from lake.chains import Link, read_links
+from lake.cursors import NOTHING, read_cursors
+from lake.intake import COMMIT_ORDER, LAST_TABLE
 from lake.journal_events import DAMAGED, ENDED, Damage, End
 from lake.sources import JournalReader
 from lake.verify.report import Progress, Report
@@ -60,6 +62,22 @@ def read_host(births: Sequence[Birth], reader: JournalReader, progress: Progress
         journals[journal_id] = _read(reader, journal_id)
         progress("journals", number, len(names))
     return Host(births=tuple(births), journals=journals, live=frozenset(journals))
+
+
+def ahead_of_proofs(tables: Tables) -> frozenset[str]:
+    """Return the journals of which a table has what no proof covers yet, by the tables' cursors.
+
+    So it is in a copy that was taken during a commit, whose proofs come last.
+    """
+    sealed = read_cursors(tables.properties(LAST_TABLE))
+    rows = tables.run("SELECT DISTINCT journal_id FROM proofs").fetchall()
+    forgotten = {str(journal_id) for (journal_id,) in rows} - sealed.keys()
+    return frozenset(
+        journal_id
+        for name in COMMIT_ORDER[:-1]
+        for journal_id, cursor in read_cursors(tables.properties(name)).items()
+        if journal_id not in forgotten and cursor.closed > sealed.get(journal_id, NOTHING).closed
+    )
 
 
 def check_journals(

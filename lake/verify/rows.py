@@ -29,8 +29,8 @@ def check_rows(
 ) -> None:
     """Check rows and pieces; the tables `starts`, `sealed` and `spans` are there already.
 
-    Rows after the last proof of a journal that is `live` on this host, or of another one than
-    `host`, are counted only: recorders commit tables one after the other and sign last.
+    Rows after the last proof of a `live` journal, or of one of another host than `host`, are
+    counted only: recorders commit tables one after the other and sign last.
     """
     tables.run("CREATE TABLE live (journal_id VARCHAR)")
     for journal_id in live:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from lake.signing import PublicKeys
-from lake.verify.journals import Host, check_journals
+from lake.verify.journals import Host, ahead_of_proofs, check_journals
 from lake.verify.proofs import Proofs
 from lake.verify.report import Progress, Report
 from lake.verify.rows import check_rows
@@ -33,12 +33,19 @@ def verify(
         witness: Lines that a witness was told.
     """
     report = Report()
-    live = host.live if host else ()
+    report.coverage.left_out = list(tables.left_out)
     host_name = host.births[0].host if host and host.births else ""
     proofs = Proofs(tables, keys, report, since)
     steps: dict[str, Callable[[], None]] = {
         "proofs": lambda: proofs.check(progress),
-        "rows": lambda: check_rows(tables, report, proofs.since, live, host_name, progress),
+        "rows": lambda: check_rows(
+            tables,
+            report,
+            proofs.since,
+            host.live if host else ahead_of_proofs(tables),
+            host_name,
+            progress,
+        ),
         "witness": lambda: check_witness(tables, witness, report),
         "journals": lambda: check_journals(
             tables, host or Host(), proofs.ends, report, is_whole=since == 0

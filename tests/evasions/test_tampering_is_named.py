@@ -23,6 +23,7 @@ from support.ledger import (
     verified,
 )
 
+from lake.catalog import Lake
 from lake.digests import Digest, Stretch, record_digest
 from lake.signing import Signer
 
@@ -397,6 +398,48 @@ def test_a_journal_that_is_left_out_is_missed_by_its_number(copy: Path) -> None:
         kind == "missing" and where.startswith("journal 2 of host recorder")
         for kind, where in found(copy)
     )
+
+
+@pytest.fixture(scope="module")
+def moments(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Copies of a warehouse from after every single commit to one of its tables."""
+    folder = tmp_path_factory.mktemp("moments")
+    copies: list[Path] = []
+    commit = Lake.commit
+
+    def commit_and_copy(lake: Lake, *what: Any) -> None:
+        commit(lake, *what)
+        copies.append(folder / f"copy-{len(copies):02}")
+        shutil.copytree(folder / "warehouse", copies[-1] / "warehouse")
+        shutil.copytree(folder / "keys", copies[-1] / "keys")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Lake, "commit", commit_and_copy)
+        record(folder, [[*exchange("x1", 1), event("e1", 2)], exchange("y1", 3)])
+    return copies
+
+
+def test_a_copy_from_the_middle_of_a_commit_is_clean(moments: list[Path]) -> None:
+    reports = [verified(copy) for copy in moments]
+    assert [report.findings for report in reports] == [[]] * len(moments)
+    assert any(report.coverage.unsigned_rows for report in reports)
+    assert reports[-1].coverage.unsigned_rows == 0
+
+
+@pytest.mark.parametrize("table", ["exchanges", "events", "contents", "proofs"])
+def test_metadata_that_is_not_whole_is_listed_as_of_no_table(copy: Path, table: str) -> None:
+    metadata = copy / "warehouse" / "countersign" / table / "metadata"
+    newest = max(metadata.glob("*.metadata.json"))
+    version = int(newest.name.partition("-")[0]) + 1
+    half = metadata / f"{version:05}-half.metadata.json"
+    half.write_bytes(newest.read_bytes()[:200])
+    aside = metadata / newest.name.replace("-", "-0", 1)
+    earlier = json.loads(newest.read_bytes()) | {"last-updated-ms": 1}
+    aside.write_text(json.dumps(earlier))
+    report = verified(copy)
+    assert report.findings == []
+    folder = Path("countersign") / table / "metadata"
+    assert report.coverage.left_out == sorted(str(folder / each.name) for each in (half, aside))
 
 
 # --- journals on disk -----------------------------------------------------------------------------
