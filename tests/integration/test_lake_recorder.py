@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
+from support import records
 
-from gateway.domain import Ending, ExchangeId, Principal, Request, Route
+from gateway.domain import Content, Ending, ExchangeId
 from gateway.records import (
     Answered,
     Chunk,
@@ -28,7 +29,6 @@ from gateway.records import (
     Opening,
     Position,
     Record,
-    Recording,
 )
 from lake.catalog import Lake, open_lake
 from lake.recorder import CursorMovedError, Recorder
@@ -183,35 +183,8 @@ class FaultyLake(Lake):
             raise ConnectionError("the answer was lost")
 
 
-def opening(exchange_id: str, at_ns: int = SECOND, content: str = "full") -> Opening:
-    return Opening(
-        exchange_id=ExchangeId(exchange_id),
-        at_ns=at_ns,
-        peer="127.0.0.1",
-        user_agent="test",
-        path="/v1/messages",
-        query="",
-        headers={},
-        principal=Principal(
-            issuer="https://id",
-            sub="ada",
-            person="ada",
-            kind="user",
-            token_issued_at=0,
-            token_expires_at=1,
-        ),
-        request=Request(id=ExchangeId(exchange_id), route=Route.MESSAGES, method="POST"),
-        decision=None,
-        endpoint="local",
-        recording=Recording(
-            content="full" if content == "full" else "metadata",
-            durability="strict",
-            retention_class="standard",
-            protection="plain",
-            reasons=(),
-        ),
-        parts=(b"hello",) if content == "full" else None,
-    )
+def opening(exchange_id: str, at_ns: int = SECOND, content: Content = "full") -> Opening:
+    return records.opening(exchange_id, content, at_ns=at_ns, parts=(b"hello",))
 
 
 def closing(exchange_id: str, at_ns: int = 2 * SECOND) -> Closing:
