@@ -14,7 +14,6 @@ from gateway.domain import (
     Fact,
     Principal,
     Request,
-    Route,
 )
 from gateway.records import Record
 from gateway.tables import Tables
@@ -124,7 +123,8 @@ class Upstream(Protocol):
     async def forward(
         self,
         endpoint: str,
-        route: Route,
+        method: str,
+        path: str,
         query: str,
         headers: Headers,
         body: bytes,

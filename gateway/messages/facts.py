@@ -11,7 +11,11 @@ PATHS = {
     ("POST", "/v1/messages/count_tokens"): Route.COUNT_TOKENS,
     ("GET", "/v1/models"): Route.MODELS,
 }
-"""The routes the gateway knows, by method and exact raw path."""
+"""The routes of one path, by method and exact raw path."""
+
+_MODEL_PATH = re.compile(r"/v1/models/([A-Za-z0-9][A-Za-z0-9._:@-]{0,127})")
+_REFUSED_PATHS = (("/v1/messages/batches", Route.BATCHES), ("/v1/files", Route.FILES))
+"""Known, so that a refusal can say why; with all that lies below them."""
 
 MAX_COUNT = 2**53 - 1
 """The largest number that every JSON reader reads alike."""
@@ -72,8 +76,21 @@ class Said(Fact, frozen=True):
 
 
 def find_route(method: str, raw_path: str) -> Route:
-    """Return the route of a raw, still encoded path; all but an exact match is UNKNOWN."""
-    return PATHS.get((method, raw_path), Route.UNKNOWN)
+    """Return the route of a raw, still encoded path; what has two readings is UNKNOWN."""
+    if route := PATHS.get((method, raw_path)):
+        return route
+    if method == "GET" and find_model(raw_path):
+        return Route.MODEL
+    for path, route in _REFUSED_PATHS:
+        if raw_path == path or raw_path.startswith(f"{path}/"):
+            return route
+    return Route.UNKNOWN
+
+
+def find_model(raw_path: str) -> str:
+    """Return the model that a path names; empty where it names none, or none plainly."""
+    found = _MODEL_PATH.fullmatch(raw_path)
+    return found[1] if found else ""
 
 
 def prompt_parts(body: dict[str, Any]) -> tuple[list[Any], Any, list[dict[str, Any]]]:

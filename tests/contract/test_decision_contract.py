@@ -171,6 +171,7 @@ def test_supports_lists_nothing_that_a_later_version_brings() -> None:
         "approval.required=true",
         "approval.scope=request",
         "masking.response",
+        "models",
         "recording.content=metadata",
         "recording.content=none",
         "recording.durability=relaxed",
