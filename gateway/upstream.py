@@ -42,11 +42,14 @@ _NOT_FORWARDED = _HOP_BY_HOP | {
     "forwarded",
     "host",
     "x-api-key",
-    "x-forwarded-for",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
     "x-real-ip",
 }
+"""Among them what some servers take for another method, path or peer than the request's own."""
 _NOT_RETURNED = _HOP_BY_HOP | {"content-length", "set-cookie"}
-_OWN_PREFIX = "x-countersign-"
+_NOT_FORWARDED_PREFIXES = ("x-countersign-", "x-forwarded-", "x-original-", "x-rewrite-")
 
 
 class Endpoint(Fact, frozen=True, kw_only=True):
@@ -199,7 +202,7 @@ def _forwarded(headers: Headers) -> Headers:
     for name, value in headers:
         if name == "connection":
             dropped = dropped | {word.strip().lower() for word in value.split(",")}
-        if name not in dropped and not name.startswith(_OWN_PREFIX):
+        if name not in dropped and not name.startswith(_NOT_FORWARDED_PREFIXES):
             kept.append((name, value))
     if dropped is not _NOT_FORWARDED:
         kept = [(name, value) for name, value in kept if name not in dropped]
