@@ -44,7 +44,8 @@ from gateway.error_answers import answer_error, status_of
 from gateway.exchange import Exchange, format_time
 from gateway.incoming import Incoming, read_incoming
 from gateway.masking.rules import Rule
-from gateway.messages.facts import find_route
+from gateway.messages.facts import Facts, find_model, find_route
+from gateway.model_lists import UsableModels, ask_for_all
 from gateway.ports import (
     Answer,
     Approvals,
@@ -140,7 +141,7 @@ class Gate:
         route = find_route(arrival.method, arrival.path)
         base = Request(id=exchange.id, route=route, method=arrival.method)
         exchange.request = base
-        incoming = Incoming()
+        incoming = Incoming(facts=Facts(model=find_model(arrival.path)))
         if route in {Route.MESSAGES, Route.COUNT_TOKENS}:
             body = await caller.read_body()
             exchange.request = msgspec.structs.replace(base, body_bytes=len(body))
@@ -261,11 +262,13 @@ class Gate:
     async def _forward(
         self, caller: Caller, exchange: Exchange, decision: Decision, body: bytes, charge: Charge
     ) -> Answer:
+        is_list, query = exchange.request.route is Route.MODELS, caller.arrival.query
         try:
-            return await self.upstream.forward(
+            answer = await self.upstream.forward(
                 decision.answer.endpoint,
-                exchange.request.route,
-                caller.arrival.query,
+                exchange.request.method,
+                caller.arrival.path,
+                ask_for_all(query) if is_list else query,
                 caller.arrival.headers,
                 body,
                 caller.gone,
@@ -273,6 +276,7 @@ class Gate:
         except Failure:
             charge.settle(Usage())  # no answer began
             raise
+        return UsableModels(answer, decision.answer.models) if is_list else answer
 
     async def _deliver(
         self, caller: Caller, exchange: Exchange, answer: Answer, rules: list[Rule]
