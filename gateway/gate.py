@@ -15,7 +15,7 @@ Knows no HTTP library, no OPA, no files; what it needs is declared in `gateway.p
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -225,10 +225,10 @@ class Gate:
 
     # --- 7, 8: forward and deliver ----------------------------------------------------------------
 
-    def _response_rules(self, decision: Decision) -> list[Rule]:
-        masks = self.policy.tables_of(decision.revision).masks
+    def _response_rules(self, decision: Decision) -> tuple[Rule, ...]:
+        tables = self.policy.tables_of(decision.revision)
         try:
-            return [masks[name] for name in decision.answer.masking.response]
+            return tables.find_rules(decision.answer.masking.response)
         except KeyError as e:
             raise Failure("masking_unavailable", f"The policy names a mask it lacks: {e}.") from e
 
@@ -249,7 +249,7 @@ class Gate:
         return answer
 
     async def _deliver(
-        self, caller: Caller, exchange: Exchange, answer: Answer, rules: list[Rule]
+        self, caller: Caller, exchange: Exchange, answer: Answer, rules: Sequence[Rule]
     ) -> None:
         delivery = Delivery(caller, exchange, self.journal, rules)
         try:
