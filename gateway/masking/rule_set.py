@@ -11,6 +11,8 @@ from gateway.masking.fields import FieldRule
 from gateway.masking.looks import is_apart, lower
 from gateway.masking.rules import PatternRule, Rule, WordRule
 
+_SHORT = 64
+"""Characters up to which Python's patterns are quicker than the way into RE2."""
 _LATIN = re2.Options()
 _LATIN.encoding = re2.Options.Encoding.LATIN1
 _LATIN.max_mem = 64 * 1024 * 1024
@@ -30,7 +32,16 @@ class RuleSet:
         self._needs = [rule.needs for rule in self.finders]
         patterns = [rule for rule in rules if isinstance(rule, PatternRule)]
         fields = [rule for rule in rules if isinstance(rule, FieldRule)]
-        self._find = re2.compile(_any_beginning(patterns, fields), _LATIN).search
+        literals = {word for rule in patterns for word in rule.begins}
+        starts = {"".join(start) for rule in patterns for start in rule.starts}
+        names = {word for rule in fields for word in rule.begins}
+        self._short = [
+            re.compile(pattern).search
+            for pattern in (*([_any_of(literals)] if literals else []), *sorted(starts))
+        ]
+        """They find the same in a short text, sooner."""
+        self._fold = re.compile(_any_of(names)).search if names else None
+        self._find = re2.compile(_any_beginning(literals, starts, names), _LATIN).search
         self._endings = Endings((word, rule.is_apart) for rule in patterns for word in rule.begins)
         self._folded = Endings((word, False) for rule in fields for word in rule.begins)
         self._starts = [
@@ -58,7 +69,12 @@ class RuleSet:
 
         What is before `floor` is out already.
         """
-        if self.search(plain(text), floor) >= 0:
+        if len(text) < _SHORT:
+            if any(search(text, floor) for search in self._short):
+                return -1
+            if self._fold is not None and self._fold(lower(text), floor):
+                return -1
+        elif self.search(plain(text), floor) >= 0:
             return -1
         first = self.find_partial(text, floor)
         for rule in self.finders:
@@ -69,10 +85,9 @@ class RuleSet:
 
     def find_partial(self, text: str, floor: int) -> int:
         """Return where the longest ending begins that more text could make a match begin with."""
-        first = self._endings.find(text, floor, text[-self._endings.longest :])
-        if self._folded.longest:
-            ending = lower(text[-self._folded.longest :])
-            first = min(first, self._folded.find(text, floor, ending))
+        first = self._endings.find(text, floor, text)
+        if self._fold is not None:
+            first = min(first, self._folded.find(text, floor, lower(text)))
         for start in self._starts:
             first = min(first, start.find(text, floor))
         return first
@@ -89,7 +104,6 @@ class Endings:
                 known = self._prefixes.get(word[:size], True)
                 self._prefixes[word[:size]] = known and must_be_apart
         self._sizes = _sizes_by_ending(self._prefixes)
-        self.longest = max(map(len, self._prefixes), default=0)
 
     def find(self, text: str, floor: int, ending: str) -> int:
         """Return where the longest begins that ends `text`; `ending` is its end, maybe folded."""
@@ -97,7 +111,9 @@ class Endings:
         for length in self._sizes.get(ending[-2:], ()):
             if self._stands(text, floor, ending, length):
                 return size - length
-        return size - 1 if self._stands(text, floor, ending, 1) else size
+        if ending[-1:] in self._prefixes and self._stands(text, floor, ending, 1):
+            return size - 1
+        return size
 
     def _stands(self, text: str, floor: int, ending: str, length: int) -> bool:
         start = len(text) - length
@@ -139,15 +155,27 @@ def plain(text: str) -> bytes:
     return text.encode("ascii", "replace")
 
 
-def _any_beginning(patterns: list[PatternRule], fields: list[FieldRule]) -> bytes:
+def _any_beginning(literals: set[str], starts: set[str], names: set[str]) -> bytes:
     """Return an RE2 pattern that finds where a match of any rule may begin."""
-    literals = {re2.escape(word) for rule in patterns for word in rule.begins}
-    starts = {"".join(start) for rule in patterns for start in rule.starts}
-    folded = {re2.escape(plain(word).decode()) for rule in fields for word in rule.begins}
-    branches = [*sorted(literals), *sorted(starts)]
-    if folded:
-        branches.append(f"(?i:{'|'.join(sorted(folded))})")
+    branches = [*map(re2.escape, sorted(literals)), *sorted(starts)]
+    if names:
+        folded = (re2.escape(plain(name).decode()) for name in sorted(names))
+        branches.append(f"(?i:{'|'.join(folded)})")
     return "|".join(branches or [r"[^\x00-\xff]"]).encode()
+
+
+def _any_of(words: set[str]) -> str:
+    """Return a pattern that finds where a word begins, of branches that begin differently."""
+    first, last = min(words), max(words)
+    size = next(
+        (n for n, pair in enumerate(zip(first, last, strict=False)) if len({*pair}) > 1), -1
+    )
+    if size < 0:
+        return re.escape(first)  # every word begins with it
+    branches = defaultdict(set)
+    for word in words:
+        branches[word[size]].add(word[size:])
+    return re.escape(first[:size]) + f"(?:{'|'.join(map(_any_of, branches.values()))})"
 
 
 def _sizes_by_ending(prefixes: Iterable[str]) -> dict[str, list[int]]:

@@ -3,7 +3,7 @@ package gateway.tables_test
 import data.gateway.tables
 
 test_a_topic_lists_its_masks if {
-	tables.main.topics.keys == ["age_secret_key", "connection_password", "jwt", "pgp_private_key", "private_key"]
+	tables.main.topics.keys == ["age_secret_key", "connection_string", "jwt", "pgp_private_key", "private_key"]
 }
 
 test_every_mask_belongs_to_one_topic if {
