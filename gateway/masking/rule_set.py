@@ -70,8 +70,9 @@ class RuleSet:
         What is before `floor` is out already.
         """
         if len(text) < _SHORT:
-            if any(search(text, floor) for search in self._short):
-                return -1
+            for search in self._short:
+                if search(text, floor):
+                    return -1
             if self._fold is not None and self._fold(lower(text), floor):
                 return -1
         elif self.search(plain(text), floor) >= 0:
@@ -132,10 +133,13 @@ class OpenStart:
         for each in reversed(classes[:-1]):
             optional = f"(?:{each}{optional})?"
         self._beginning = re.compile(optional)
+        self._last = re.compile("|".join({*classes[:-1]} or {"(?!)"}))
 
     def find(self, text: str, floor: int) -> int:
         """Return where the longest begins that `text` ends in."""
         size = len(text)
+        if not size or not self._last.match(text, size - 1):
+            return size
         for start in range(max(floor, size - self._reach), size):
             if self._beginning.fullmatch(text, start) and (
                 not self._must_be_apart or is_apart(text, start)

@@ -41,8 +41,6 @@ def _compile(name: str, spec: Spec) -> "Rule":
         raise BadRule(rule, str(e), "replace") from e
     match spec:
         case FieldSpec():
-            if not spec.names:
-                raise BadRule(rule, "a field rule needs names", "names")
             return FieldRule(name, spec)
         case PatternSpec() if [bool(spec.begins), bool(spec.starts), bool(spec.needs)].count(
             True

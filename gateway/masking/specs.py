@@ -66,10 +66,8 @@ class FieldSpec(Strict, frozen=True, kw_only=True, tag_field="kind", tag="field"
     """The value of a named field, as it stands in code, JSON, YAML, dotenv, a query or a header."""
 
     title: str
-    names: tuple[_Text, ...] = ()
+    names: _Texts
     """In any case, also as the end of a longer name."""
-    paths: tuple[_Text, ...] = ()
-    """Names below other names: `database.password`."""
     value: Literal["word", "line"] = "word"
     """How far a value without quotes goes."""
     replace: _Text

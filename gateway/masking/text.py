@@ -35,7 +35,7 @@ class TextMasker:
     def feed(self, chunk: str) -> str:
         """Take in more text and return what can be released now."""
         floor = len(self._context)
-        text = f"{self._context}{self._held}{chunk}"
+        text = self._context + self._held + chunk
         if self._value is None:
             stop = self._rules.open_from(text, floor)
             if stop >= 0:
