@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from gateway.approvals import ApprovalStore, ApprovalWaits
 from gateway.bundles import Relay, load_bundle
 from gateway.config import Settings, read_secret
 from gateway.conversations import Conversations
+from gateway.cuts import CutKeeper
 from gateway.decisions import SUPPORTS
 from gateway.domain import (
     Approval,
@@ -36,15 +37,18 @@ from gateway.identity.jwks import KeySource
 from gateway.identity.oidc import Issuer, TokenIdentity
 from gateway.journal import Journal, open_journal
 from gateway.journal_folder import JournalFolder
+from gateway.limits import LimitKeeper
 from gateway.opa import OpaClient, Policy
 from gateway.proxy import ProxyServer
 from gateway.published import recorder_file
 from gateway.scans import Scans
+from gateway.sections import Listener
 from gateway.serving import listen, serve_until_stopped, stop_event
 from gateway.state import open_state
 from gateway.strangers import Strangers
+from gateway.tls import Certificate
 from gateway.unrecorded import Unrecorded
-from gateway.upstream import Endpoint, Upstreams, make_session
+from gateway.upstream import Endpoint, Upstreams
 
 FLUSH_COUNTS_S = 5.0
 OPA_START_S = 30.0
@@ -120,6 +124,13 @@ def _open_journal(settings: Settings, kind: str) -> AbstractAsyncContextManager[
 
 
 @asynccontextmanager
+async def _upstreams(settings: Settings) -> AsyncIterator[Upstreams]:
+    silence_s = settings.proxy.answer_timeout_s
+    with closing(Upstreams(_endpoints(settings), answer_timeout_s=silence_s)) as upstreams:
+        yield upstreams
+
+
+@asynccontextmanager
 async def _policy(settings: Settings) -> AsyncIterator[Policy]:
     client = OpaClient(
         str(settings.opa_socket),
@@ -186,11 +197,15 @@ async def _identity(settings: Settings) -> AsyncIterator[TokenIdentity]:
 async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
     """A proxy worker: listens only once a call would work."""
     engine = open_state(settings.state_url)
+    limits = LimitKeeper(engine, new_id("worker"), time.time_ns)
+    cuts = CutKeeper(engine, time.time_ns)
     async with (
+        limits.keeping(),
+        cuts.keeping(),
         _open_journal(settings, "proxy") as journal,
         _policy(settings) as policy,
         _identity(settings) as identity,
-        make_session(settings.proxy.answer_timeout_s) as session,
+        _upstreams(settings) as upstreams,
     ):
         strangers = Strangers(journal, time.time_ns, lambda: new_id("evt"))
         unrecorded = Unrecorded(journal, time.time_ns, lambda: new_id("evt"))
@@ -204,9 +219,9 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
                 new_id=lambda: new_id("appr"),
                 console_url=settings.console_url,
             ),
-            upstream=Upstreams(
-                session, _endpoints(settings), answer_timeout_s=settings.proxy.answer_timeout_s
-            ),
+            upstream=upstreams,
+            limits=limits,
+            cuts=cuts,
             strangers=strangers,
             unrecorded=unrecorded,
             now_ns=time.time_ns,
@@ -215,14 +230,15 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
             conversations=Conversations(secrets.token_bytes(32)),
             scans=Scans(),
         )
-        server = ProxyServer(gate, strangers, new_exchange_id)
+        server = ProxyServer(gate, strangers, new_exchange_id, settings.trusted_proxies)
         # aiohttp waits for running handlers twice as long as it is told before it cancels them.
         runner = web.ServerRunner(server, shutdown_timeout=settings.proxy.drain_s / 2)
         async with _flushing(strangers.flush, unrecorded.flush):
             listener = listen(settings.proxy.host, settings.proxy.port, is_shared=True)
             gc.freeze()  # what is there now lives as long as the process
             gc.set_threshold(YOUNG_OBJECTS)
-            await serve_until_stopped(runner, listener, ready)
+            certificate = _certificate(settings.proxy)
+            await serve_until_stopped(runner, listener, ready, certificate)
 
 
 @asynccontextmanager
@@ -248,6 +264,10 @@ async def _flushing(*counts: Callable[[], None]) -> AsyncIterator[None]:
         finally:
             flushing.cancel()
             flush()
+
+
+def _certificate(listener: Listener) -> Certificate | None:
+    return Certificate(listener.tls.certificate, listener.tls.key) if listener.tls else None
 
 
 async def run_console(settings: Settings, ready: Callable[[], None]) -> None:
@@ -283,7 +303,10 @@ async def run_console(settings: Settings, ready: Callable[[], None]) -> None:
         )
         runner = web.AppRunner(console.build_app(), access_log=None, shutdown_timeout=5)
         await serve_until_stopped(
-            runner, listen(settings.console.host, settings.console.port), ready
+            runner,
+            listen(settings.console.host, settings.console.port),
+            ready,
+            _certificate(settings.console),
         )
 
 
@@ -343,4 +366,12 @@ async def run_hot(settings: Settings, ready: Callable[[], None]) -> None:
     )
     listener = listen(settings.recorder.host, settings.recorder.port)
     token = _recorder_token(settings)
-    await serve(index, listener, token, lambda: recorder.read().state, ready, stop_event())
+    await serve(
+        index,
+        listener,
+        token,
+        lambda: recorder.read().state,
+        ready,
+        stop_event(),
+        _certificate(settings.recorder),
+    )

@@ -7,7 +7,7 @@ Knows no HTTP library, no OPA, no files; what it needs is declared in `gateway.p
 3. mask the request; nothing unmasked is written anywhere
 4. record the opening, durable before anything leaves
 5. hold until approved, if policy says so
-6. refuse whatever is not an explicit allow
+6. refuse whatever is not an explicit allow, is over a limit, or re-sends what was cut
 7. forward to the endpoint that the decision names
 8. mask the answer; journal what is delivered before it is delivered
 9. close: one closing record, durable before the last byte is released
@@ -50,13 +50,16 @@ from gateway.ports import (
     Approvals,
     Caller,
     CallerGone,
+    Charge,
+    Cuts,
     Identity,
     Journal,
+    Limits,
     Policy,
     Upstream,
 )
-from gateway.records import Opening, Record
-from gateway.refusals import refusal_of, still_waiting, unchanged
+from gateway.records import Opening, Record, Usage
+from gateway.refusals import is_verdict, refusal_of, still_waiting, unchanged
 from gateway.scans import Scans
 from gateway.strangers import Strangers
 from gateway.unrecorded import UNAVAILABLE, Unrecorded
@@ -76,6 +79,8 @@ class Gate:
     journal: Journal
     approvals: Approvals
     upstream: Upstream
+    limits: Limits
+    cuts: Cuts
     strangers: Strangers
     unrecorded: Unrecorded
     now_ns: Callable[[], int]
@@ -121,9 +126,10 @@ class Gate:
                 decision = await self._hold(caller, exchange, incoming)  # 5
         if decision.outcome is not Outcome.ALLOW:
             raise refusal_of(decision)  # 6
-        rules = self._response_rules(decision)
-        answer = await self._forward(caller, exchange, decision, incoming.body)  # 7
-        await self._deliver(caller, exchange, answer, rules)  # 8, 9
+        if exchange.may_be_resend:
+            status = decision.answer.status
+            await self.cuts.check(exchange.principal, incoming.value, status)
+        await self._serve(caller, exchange, decision, incoming)  # 6 to 9
 
     # --- 1, 2: the facts and the decision ---------------------------------------------------------
 
@@ -225,6 +231,25 @@ class Gate:
 
     # --- 7, 8: forward and deliver ----------------------------------------------------------------
 
+    async def _serve(
+        self, caller: Caller, exchange: Exchange, decision: Decision, incoming: Incoming
+    ) -> None:
+        """Forward and deliver within the limits; a verdict about the answer is kept for a re-send.
+
+        The caller learns of the verdict only when every worker knows it.
+        """
+        rules = self._response_rules(decision)
+        charge = await self.limits.charge(decision.answer.limits)
+        try:
+            answer = await self._forward(caller, exchange, decision, incoming.body, charge)  # 7
+            await self._deliver(caller, exchange, answer, rules)  # 8, 9
+        except GatewayError as e:
+            if exchange.is_answering and is_verdict(e):
+                await self.cuts.hold(exchange.principal, incoming.value, e, caller.gone)
+            raise
+        finally:
+            charge.settle(exchange.known_usage)
+
     def _response_rules(self, decision: Decision) -> tuple[Rule, ...]:
         tables = self.policy.tables_of(decision.revision)
         try:
@@ -233,20 +258,20 @@ class Gate:
             raise Failure("masking_unavailable", f"The policy names a mask it lacks: {e}.") from e
 
     async def _forward(
-        self, caller: Caller, exchange: Exchange, decision: Decision, body: bytes
+        self, caller: Caller, exchange: Exchange, decision: Decision, body: bytes, charge: Charge
     ) -> Answer:
-        if caller.gone.done():
-            raise CallerGone
-        answer = await self.upstream.forward(
-            decision.answer.endpoint,
-            exchange.request.route,
-            caller.arrival.query,
-            caller.arrival.headers,
-            body,
-            caller.gone,
-        )
-        caller.gone.add_done_callback(lambda _: answer.cancel())
-        return answer
+        try:
+            return await self.upstream.forward(
+                decision.answer.endpoint,
+                exchange.request.route,
+                caller.arrival.query,
+                caller.arrival.headers,
+                body,
+                caller.gone,
+            )
+        except Failure:
+            charge.settle(Usage())  # no answer began
+            raise
 
     async def _deliver(
         self, caller: Caller, exchange: Exchange, answer: Answer, rules: Sequence[Rule]
