@@ -39,7 +39,7 @@ class TextMasker:
         if self._value is None:
             stop = self._rules.open_from(text, floor)
             if stop >= 0:
-                self._keep(text, stop)
+                self._context, self._held = text[max(0, stop - CONTEXT) : stop], text[stop:]
                 return text[floor:stop]
         return self._advance(text, floor, is_end=False)
 
