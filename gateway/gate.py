@@ -104,15 +104,16 @@ class Gate:
         except GatewayError as e:
             await self._end_with_error(caller, exchange, e)
         except CallerGone:
-            with suppress(Failure):  # then it is owed, and nobody is left to be told
-                self._close(exchange, Ending.CANCELLED)
+            self._leave(exchange)
         except asyncio.CancelledError:
-            self._close(exchange, Ending.CANCELLED)
+            self._leave(exchange)
             raise
         finally:
             with suppress(Failure):  # whatever else went wrong, its end is recorded if it can be
                 unexpected = Failure("gateway.error", "The gateway failed.", status=500)
                 self._close(exchange, Ending.FAILED, unexpected)
+            if not exchange.is_open:
+                self.unrecorded.note(is_open=False)
             _log.info("exchange_ended %s", exchange.summary())
 
     async def _carry(self, caller: Caller, exchange: Exchange) -> None:
@@ -312,6 +313,11 @@ class Gate:
             self.journal.owe(exchange.close(Ending.FAILED, e))
             raise
 
+    def _leave(self, exchange: Exchange) -> None:
+        """End what nobody waits for: what can't be written is owed, or counted as unrecorded."""
+        with suppress(Failure):
+            self._close(exchange, Ending.CANCELLED)
+
     async def _make_durable(self, exchange: Exchange) -> None:
         if exchange.durability == "strict":
             await self.journal.durable()
@@ -321,7 +327,7 @@ class Gate:
     ) -> None:
         """Record the error as the end of the exchange, then tell the caller."""
         if caller.gone.done():
-            self._close(exchange, Ending.CANCELLED)
+            self._leave(exchange)
             return
         ending = Ending.REFUSED if isinstance(error, Refusal) else Ending.FAILED
         try:
@@ -335,8 +341,8 @@ class Gate:
             error = e
             with suppress(Failure):
                 self._close(exchange, Ending.FAILED, e)
-        if error.code == UNAVAILABLE:
-            self.unrecorded.note(is_open=exchange.is_open)
+        if error.code == UNAVAILABLE and exchange.is_open:
+            self.unrecorded.note(is_open=True)
         try:
             await answer_error(caller, exchange.id, error, exchange)
         except CallerGone:

@@ -33,6 +33,7 @@ from gateway.domain import (
 )
 from gateway.exchange import format_time
 from gateway.messages.sse import encode_event
+from gateway.ports import CallerGone
 from gateway.records import (
     Chunk,
     Closing,
@@ -278,6 +279,29 @@ async def test_what_a_failing_journal_stopped_is_one_event_when_it_works_again(
         detail_json=f'{{"from":"{at}","to":"{at}","refused":{refused},"cut":{cut}}}',
     )
     assert [type(r) for r in world.journal.records].count(Event) == 1
+
+
+@pytest.mark.parametrize("when", ["while its body is read", "before it is refused"])
+async def test_an_unrecorded_call_is_counted_though_its_caller_is_gone(
+    when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(caller=FakeCaller())
+
+    async def leave() -> bytes:
+        world.caller.gone.set_result(None)
+        if when == "while its body is read":
+            raise CallerGone
+        return b'{"model":"m","max_tokens":1,"messages":[]}'
+
+    monkeypatch.setattr(world.caller, "read_body", leave)
+    world.journal.fails_at = Opening
+    await world.run()
+    world.journal.fails_at = None
+    world.unrecorded.flush()
+    (event,) = world.journal.records
+    assert isinstance(event, Event)
+    assert (event.kind, event.count) == ("recording.failed", 1)
+    assert event.detail_json.endswith('"refused":1,"cut":0}')
 
 
 async def test_the_error_event_that_cuts_a_stream_is_owed_before_its_closing() -> None:
