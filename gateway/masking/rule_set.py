@@ -29,6 +29,7 @@ class RuleSet:
             if not isinstance(rule, WordRule):
                 for character in rule.first_characters:
                     self._lookers[character].append(rule)
+        self.knows_paths = any(isinstance(rule, FieldRule) and rule.paths for rule in rules)
         self._needs = [rule.needs for rule in self.finders]
         patterns = [rule for rule in rules if isinstance(rule, PatternRule)]
         fields = [rule for rule in rules if isinstance(rule, FieldRule)]

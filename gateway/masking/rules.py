@@ -22,6 +22,7 @@ __all__ = ["BadRule", "MaskTable", "PatternRule", "Rule", "WordRule", "compile_r
 _CLASS = r"\[(?:[^\[\]\\]|\\[\w\\\[\]-])+\]"
 _STEP = re.compile(rf"({_CLASS})(?:\{{(\d{{1,2}})\}})?")
 _MOST_STEPS = 16
+_PATH = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+")
 _QUIET = re2.Options()
 _QUIET.log_errors = False
 
@@ -43,6 +44,7 @@ def _compile(name: str, spec: Spec) -> "Rule":
         raise BadRule(rule, str(e), "replace") from e
     match spec:
         case FieldSpec():
+            _check_field(rule, spec)
             return FieldRule(name, spec)
         case PatternSpec() if [bool(spec.begins), bool(spec.starts), bool(spec.needs)].count(
             True
@@ -54,6 +56,13 @@ def _compile(name: str, spec: Spec) -> "Rule":
             return PatternRule(name, Form(rule, spec, template), spec)
         case BlockSpec():
             return PatternRule(name, Form(rule, spec, template), spec)
+
+
+def _check_field(rule: str, spec: FieldSpec) -> None:
+    if bool(spec.names) == bool(spec.paths):
+        raise BadRule(rule, "either `names` or `paths` must say which fields")
+    if not all(map(_PATH.fullmatch, spec.paths)):
+        raise BadRule(rule, "a path is names with dots between them", "paths")
 
 
 class Form:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+from gateway.masking.keys import Keys
 from gateway.masking.looks import Hit
 from gateway.masking.rule_set import RuleSet, rule_set
 from gateway.masking.rules import Rule
@@ -32,7 +33,7 @@ def show_hits(rules: Sequence[Rule], text: str) -> list[Shown]:
 
 
 def _values(rules: RuleSet, text: str, offset: int) -> Iterator[tuple[int, int, str]]:
-    scan = Scan(rules, text, is_end=True)
+    scan = Scan(rules, text, is_end=True, keys=Keys())
     start = 0
     while True:
         hit, rule = scan.next(start)

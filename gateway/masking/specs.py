@@ -66,8 +66,10 @@ class FieldSpec(Strict, frozen=True, kw_only=True, tag_field="kind", tag="field"
     """The value of a named field, as it stands in code, JSON, YAML, dotenv, a query or a header."""
 
     title: str
-    names: _Texts
+    names: tuple[_Text, ...] = ()
     """In any case, also as the end of a longer name."""
+    paths: tuple[_Text, ...] = ()
+    """Or: names with those they stand below, `database.password`, at any depth; in any case."""
     value: Literal["word", "line"] = "word"
     """How far a value without quotes goes."""
     replace: _Text

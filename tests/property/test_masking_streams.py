@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from support.shipped import frame_of, shipped, source, value_of
 
 from gateway.masking.rules import MaskTable, Rule, compile_rules
+from gateway.masking.specs import read_masks
 from gateway.masking.templates import keyed_tagger
 from gateway.masking.text import TextMasker
 
@@ -233,3 +234,41 @@ def test_what_is_held_is_bounded_by_the_longest_match_declared() -> None:
         for start in range(0, len(text), 50):
             masker.feed(text[start : start + 50])
             assert len(masker._held) <= longest + 50
+
+
+PATHS: dict[str, object] = {
+    "kind": "field",
+    "title": "Paths",
+    "paths": ["a.b", "b.password"],
+    "replace": "[m]",
+}
+NESTED = st.lists(
+    st.sampled_from(
+        [
+            "a",
+            "b",
+            "password",
+            ":",
+            "=",
+            " ",
+            "\n",
+            "  ",
+            "{",
+            "}",
+            "[",
+            "]",
+            '"',
+            "'",
+            ".",
+            "x",
+            ",",
+        ]
+    ),
+    max_size=40,
+).map("".join)
+
+
+@given(text=NESTED, size=st.integers(1, 9), before=st.sampled_from(["", "y" * 4090, "a: {" * 70]))
+def test_paths_are_found_alike_in_any_chunking(text: str, size: int, before: str) -> None:
+    rules = list(compile_rules(read_masks({"p": PATHS})).values())
+    assert masked(before + text, rules, size)[0] == masked(before + text, rules)[0]

@@ -134,6 +134,50 @@ def test_a_header_goes_to_the_end_of_its_line(text: str, masked: str) -> None:
         assert mask({**FIELDS, "value": "line"}, text, size) == masked
 
 
+PATHS = {
+    "kind": "field",
+    "title": "Paths",
+    "paths": ["database.password", "a.b.c"],
+    "replace": "[m]",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        pytest.param(
+            '{"database": {"port": {"x": 1}, "password": "s"}, "password": "s"}',
+            '{"database": {"port": {"x": 1}, "password": "[m]"}, "password": "s"}',
+            id="JSON",
+        ),
+        pytest.param(
+            "database:\n  port: 1\n  password: s\nother:\n  password: s\n",
+            "database:\n  port: 1\n  password: [m]\nother:\n  password: s\n",
+            id="YAML",
+        ),
+        pytest.param("x.database.password=s", "x.database.password=[m]", id="properties"),
+        pytest.param(
+            "[database]\npassword = s\n[x]\npassword = s",
+            "[database]\npassword = [m]\n[x]\npassword = s",
+            id="TOML",
+        ),
+        pytest.param(
+            "a:\n  b: {c: s, d: 1}\n  c: s\n", "a:\n  b: {c: [m], d: 1}\n  c: s\n", id="mixed"
+        ),
+        pytest.param(
+            "a: {b: {x: [1, {y: 2}], c: s}}", "a: {b: {x: [1, {y: 2}], c: [m]}}", id="deep"
+        ),
+        pytest.param(
+            '{"database": "x", "password": "s"}', '{"database": "x", "password": "s"}', id="beside"
+        ),
+        pytest.param("database: {db_password: s}", "database: {db_password: s}", id="longer name"),
+    ],
+)
+def test_a_path_masks_a_name_below_its_others_only(text: str, masked: str) -> None:
+    for size in range(12):
+        assert mask(PATHS, text, size) == masked
+
+
 RUN = "MIIEpAIBAAKCAQEA7bq3" * 3
 
 
@@ -187,7 +231,7 @@ def test_a_masker_holds_what_takes_the_place_of_a_value_that_may_go_on() -> None
         pytest.param({"begins": ["a"], "starts": ["[a]"]}, "", id="two kinds of beginning"),
         pytest.param({"begins": ["a"], "pattern": "(a)(b)"}, "pattern", id="two groups"),
         pytest.param({"begins": ["a"], "check": "sum"}, "check", id="unknown checksum"),
-        pytest.param({"begins": ["a"], "paths": ["a.b"]}, "", id="unknown field"),
+        pytest.param({"begins": ["a"], "names": ["a.b"]}, "", id="unknown field"),
     ],
 )
 def test_a_rule_says_which_of_its_fields_is_wrong(change: dict[str, Any], field: str) -> None:
