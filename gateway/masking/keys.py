@@ -15,7 +15,7 @@ _TOKEN = re.compile(
       | (?P<close>[}\]])""",
     re.VERBOSE,
 )
-_DOTTED = re.compile(r"[A-Za-z0-9_.-]*\Z")
+_DOTTED = re.compile(r"(?<![A-Za-z0-9_.-])[A-Za-z0-9_.-]*+\Z")
 _QUOTES = "\"'"
 
 
