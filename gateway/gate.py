@@ -15,7 +15,7 @@ Knows no HTTP library, no OPA, no files; what it needs is declared in `gateway.p
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -252,10 +252,10 @@ class Gate:
         finally:
             charge.settle(exchange.known_usage)
 
-    def _response_rules(self, decision: Decision) -> list[Rule]:
-        masks = self.policy.tables_of(decision.revision).masks
+    def _response_rules(self, decision: Decision) -> tuple[Rule, ...]:
+        tables = self.policy.tables_of(decision.revision)
         try:
-            return [masks[name] for name in decision.answer.masking.response]
+            return tables.find_rules(decision.answer.masking.response)
         except KeyError as e:
             raise Failure("masking_unavailable", f"The policy names a mask it lacks: {e}.") from e
 
@@ -279,7 +279,7 @@ class Gate:
         return UsableModels(answer, decision.answer.models) if is_list else answer
 
     async def _deliver(
-        self, caller: Caller, exchange: Exchange, answer: Answer, rules: list[Rule]
+        self, caller: Caller, exchange: Exchange, answer: Answer, rules: Sequence[Rule]
     ) -> None:
         delivery = Delivery(caller, exchange, self.journal, rules)
         try:
