@@ -9,7 +9,8 @@ _MOST_KEYS = 64
 """Deeper nesting is not followed."""
 _TOKEN = re.compile(
     r"""(?P<section>^\[+[A-Za-z0-9_."-]+\]+[ \t]*$)
-      | (?<![A-Za-z0-9_.-])(?P<key>["']?[A-Za-z0-9_.-]{1,64}+["']?)[ \t]*[:=][ \t]*(?P<opens>[{\[]|$)
+      | (?<![A-Za-z0-9_.-])(?P<key>["']?[A-Za-z0-9_.-]{1,64}+["']?)
+        [ \t]*[:=][ \t]*(?P<opens>[{\[]|$)
       | (?P<text>"(?:[^"\\]|\\.)*+")
       | (?P<open>[{\[])
       | (?P<close>[}\]])""",
