@@ -198,6 +198,7 @@ def test_supports_lists_nothing_that_a_later_version_brings() -> None:
         "limits.unit=requests",
         "limits.unit=tokens",
         "masking.response",
+        "models",
         "recording.content=metadata",
         "recording.content=none",
         "recording.durability=relaxed",
