@@ -149,3 +149,29 @@ def test_a_tool_is_used_and_its_result_comes_back(
     used = {"tool_calls": ["Bash"], "stop_reason": "tool_use", "response_text": NOTICE}
     answered = {"tool_calls": [], "stop_reason": "end_turn", "response_text": shown.text.strip()}
     assert recorded(deployment, user, columns, 2) == [turn | used, turn | answered]
+
+
+def test_a_stream_that_is_cut_is_refused_again_with_the_same_sentence(
+    claude_code: ClaudeCode, deployment: Deployment, user: str
+) -> None:
+    token = deployment.token(user=user)
+    prompt = "[[demo tool=Bash tool-secret=github]] List it."
+    shown = claude_code.ask(prompt, "--allowedTools", "Bash", ANTHROPIC_AUTH_TOKEN=token)
+    columns = "exchange_id, ending, status, error_code, stream"
+    cut, again = all_recorded(deployment, user, columns)
+    assert cut | {"exchange_id": ""} == {
+        "exchange_id": "",
+        "ending": "failed",
+        "status": 200,
+        "error_code": "masking_blocked",
+        "stream": True,
+    }
+    assert again | {"exchange_id": ""} == {
+        "exchange_id": "",
+        "ending": "refused",
+        "status": 451,
+        "error_code": "masking_blocked",
+        "stream": False,
+    }
+    assert shown.status == 1
+    assert f"[masking_blocked, {again['exchange_id']}]" in shown.text
