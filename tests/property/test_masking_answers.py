@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
-from property.test_masking_streams import RULES, TEXTS
 
 from gateway.masking.answers import AnswerMasker
 from gateway.masking.echo import Echo
 from gateway.masking.rules import Rule
 from gateway.messages.sse import EventReader, encode_event
+from property.test_masking_streams import RULES, TEXTS
 
 RULE_SETS = st.lists(st.sampled_from(RULES), unique=True)
 NAMES = st.one_of(
