@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -44,7 +44,7 @@ from gateway.serving import listen, serve_until_stopped, stop_event
 from gateway.state import open_state
 from gateway.strangers import Strangers
 from gateway.unrecorded import Unrecorded
-from gateway.upstream import Endpoint, Upstreams, make_session
+from gateway.upstream import Endpoint, Upstreams
 
 FLUSH_COUNTS_S = 5.0
 OPA_START_S = 30.0
@@ -120,6 +120,13 @@ def _open_journal(settings: Settings, kind: str) -> AbstractAsyncContextManager[
 
 
 @asynccontextmanager
+async def _upstreams(settings: Settings) -> AsyncIterator[Upstreams]:
+    silence_s = settings.proxy.answer_timeout_s
+    with closing(Upstreams(_endpoints(settings), answer_timeout_s=silence_s)) as upstreams:
+        yield upstreams
+
+
+@asynccontextmanager
 async def _policy(settings: Settings) -> AsyncIterator[Policy]:
     client = OpaClient(
         str(settings.opa_socket),
@@ -190,7 +197,7 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
         _open_journal(settings, "proxy") as journal,
         _policy(settings) as policy,
         _identity(settings) as identity,
-        make_session(settings.proxy.answer_timeout_s) as session,
+        _upstreams(settings) as upstreams,
     ):
         strangers = Strangers(journal, time.time_ns, lambda: new_id("evt"))
         unrecorded = Unrecorded(journal, time.time_ns, lambda: new_id("evt"))
@@ -204,9 +211,7 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
                 new_id=lambda: new_id("appr"),
                 console_url=settings.console_url,
             ),
-            upstream=Upstreams(
-                session, _endpoints(settings), answer_timeout_s=settings.proxy.answer_timeout_s
-            ),
+            upstream=upstreams,
             strangers=strangers,
             unrecorded=unrecorded,
             now_ns=time.time_ns,

@@ -23,6 +23,7 @@ LOOK_BACK: Final = 16
 """How many turns a conversation may have grown by since it was last seen."""
 
 _DIGEST_BYTES: Final = 16
+_FEW: Final = 8
 
 Digests = tuple[bytes, ...]
 
@@ -153,8 +154,12 @@ def _parts(pieces: Sequence[bytes], digests: Digests, base: Digests) -> tuple[Pa
     tail = _common(digests[head:][::-1], base[head:][::-1])
     end = len(digests) - tail
     parts: list[Part] = [Kept(start=0, count=head)] if head else []
-    places = dict(zip(base, range(len(base)), strict=True)) if head < end else {}
-    for piece, digest in zip(pieces[head:end], digests[head:end], strict=True):
+    new = digests[head:end]
+    if len(new) > _FEW:
+        places = dict(zip(base, range(len(base)), strict=True))
+    else:  # searching for some costs less than listing all
+        places = {digest: base.index(digest) for digest in new if digest in base}
+    for piece, digest in zip(pieces[head:end], new, strict=True):
         place = places.get(digest)
         last = parts[-1] if parts else None
         if place is None:

@@ -235,9 +235,7 @@ class Gate:
     async def _forward(
         self, caller: Caller, exchange: Exchange, decision: Decision, body: bytes
     ) -> Answer:
-        if caller.gone.done():
-            raise CallerGone
-        answer = await self.upstream.forward(
+        return await self.upstream.forward(
             decision.answer.endpoint,
             exchange.request.route,
             caller.arrival.query,
@@ -245,8 +243,6 @@ class Gate:
             body,
             caller.gone,
         )
-        caller.gone.add_done_callback(lambda _: answer.cancel())
-        return answer
 
     async def _deliver(
         self, caller: Caller, exchange: Exchange, answer: Answer, rules: list[Rule]

@@ -93,8 +93,9 @@ def read_prompt(value: dict[str, Any], pieces: Pieces, digests: Digests) -> Prom
     messages, system, tools = prompt_parts(value)
     places = (pieces.places.get(name) for name in ("system", "tools"))
     known = (b"" if place is None else digests[place] for place in places)
+    others = zip(known, (system, tools), strict=True)
     return Prompt(
         messages=tuple(messages),
         beginnings=find_beginnings(pieces.turns_of(digests)),
-        others=tuple(zip(known, (system, tools), strict=True)),
+        others=tuple((digest, part) for digest, part in others if part),
     )

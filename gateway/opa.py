@@ -1,18 +1,16 @@
-"""The client to the OPA sidecar: small, raw asyncio on its unix socket, fail closed.
+"""The client to the OPA sidecar, on its unix socket; fail closed.
 
-A general HTTP client costs three times the CPU on this path; retries would hide an outage from the
-caller, so there are none. Deadlines: `slot_wait_s` for a free connection, then `deadline_s` from
-the moment of sending.
+Retries would hide an outage from the caller, so there are none. Deadlines: `slot_wait_s` for a free
+connection, then `deadline_s` from the moment of sending.
 """
 
 import asyncio
-from typing import Any
 
-import httptools
 import msgspec
 
 from gateway.decisions import read_access, read_answer, undecided
 from gateway.domain import NOT_JSON, AccessAnswer, AccessInput, Decision, DecisionInput, Failure
+from gateway.http1 import Broken, Connection, Pool
 from gateway.masking.rules import BadRule
 from gateway.tables import Tables, read_tables
 
@@ -20,75 +18,11 @@ _DECISION = "/v1/data/gateway/decision/main?provenance=true&strict-builtin-error
 _ACCESS = "/v1/data/gateway/access/main?provenance=true&strict-builtin-errors=true"
 _TABLES = "/v1/data/gateway/tables/main?provenance=true&strict-builtin-errors=true"
 
+KEEP_ALIVE_S = 60.0
+
 
 class OpaUnavailable(Exception):
     """OPA gave no usable answer: down, slow, or an error status."""
-
-
-class _Connection(asyncio.Protocol):
-    """One keep-alive connection; carries one query at a time."""
-
-    def __init__(self) -> None:
-        self.is_open = False
-        self._transport: asyncio.Transport | None = None
-        self._parser: Any = None
-        self._body: list[bytes] = []
-        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # a stream transport, by create_unix_connection
-        self.is_open = True
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        self.is_open = False
-        if self._answer and not self._answer.done():
-            self._answer.set_exception(OpaUnavailable("OPA closed the connection"))
-
-    # Called by the parser.
-
-    def on_body(self, data: bytes) -> None:
-        self._body.append(data)
-
-    def on_message_complete(self) -> None:
-        if not self._parser.should_keep_alive():
-            self.close()
-        if self._answer and not self._answer.done():
-            self._answer.set_result((self._parser.get_status_code(), b"".join(self._body)))
-
-    # Called by the pool.
-
-    async def send(self, request: bytes, deadline_s: float) -> tuple[int, bytes]:
-        """Send one request and return status and body; raises `OpaUnavailable` at the deadline."""
-        if self._transport is None:
-            raise OpaUnavailable("not connected")
-        loop = asyncio.get_running_loop()
-        self._parser, self._body = httptools.HttpResponseParser(self), []
-        answer: asyncio.Future[tuple[int, bytes]] = loop.create_future()
-        self._answer = answer
-        late = OpaUnavailable(f"no answer from OPA within {deadline_s} s")
-        deadline = loop.call_later(deadline_s, _fail, answer, late)
-        self._transport.write(request)
-        try:
-            return await answer
-        finally:
-            deadline.cancel()
-
-    def close(self) -> None:
-        """Close the connection; an answer still awaited fails."""
-        self.is_open = False
-        if self._transport is not None:
-            self._transport.close()
-
-
-def _fail(answer: "asyncio.Future[tuple[int, bytes]]", error: OpaUnavailable) -> None:
-    if not answer.done():
-        answer.set_exception(error)
 
 
 class OpaClient:
@@ -103,12 +37,13 @@ class OpaClient:
         slot_wait_s: float = 1.0,
         connections: int = 4,
     ) -> None:
-        self._socket_path = socket_path
         self._head = f"Host: opa\r\nAuthorization: Bearer {token}\r\n".encode()
         self._deadline_s = deadline_s
         self._slot_wait_s = slot_wait_s
         self._slots = asyncio.Semaphore(connections)
-        self._idle: list[_Connection] = []
+        self._pool = Pool(
+            socket_path=socket_path, keep_alive_s=KEEP_ALIVE_S, connect_timeout_s=deadline_s
+        )
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         """Return status and body of a POST.
@@ -117,32 +52,32 @@ class OpaClient:
             OpaUnavailable: no connection, no free slot or no answer in time.
         """
         request = (
-            b"POST %b HTTP/1.1\r\n%bContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+            b"POST %b HTTP/1.1\r\n%bContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         )
-        return await self._send(request % (path.encode(), self._head, len(body), body))
+        head = request % (path.encode(), self._head, len(body))
+        await self._take_slot()
+        try:
+            return await self._send(await self._pool.take(), head, body)
+        except TimeoutError as e:
+            raise OpaUnavailable("OPA accepts no connection") from e
+        except OSError as e:
+            raise OpaUnavailable(f"OPA can't be reached: {e}") from e
+        finally:
+            self._slots.release()
 
     def close(self) -> None:
         """Close all idle connections."""
-        while self._idle:
-            self._idle.pop().close()
+        self._pool.close()
 
-    async def _send(self, request: bytes) -> tuple[int, bytes]:
-        await self._take_slot()
-        connection: _Connection | None = None
+    async def _send(self, connection: Connection, head: bytes, body: bytes) -> tuple[int, bytes]:
+        reply = connection.send(head, body, self._deadline_s, renews=False)
         try:
-            connection = await self._connect()
-            answer = await connection.send(request, self._deadline_s)
-        except OSError as e:
-            raise OpaUnavailable(f"OPA can't be reached: {e}") from e
-        else:
-            if connection.is_open:
-                self._idle.append(connection)
-                connection = None
-            return answer
+            await reply.head()
+            return reply.status, await reply.read_all()
+        except Broken as e:
+            raise OpaUnavailable(f"no answer from OPA: {e}") from e
         finally:
-            self._slots.release()
-            if connection is not None:
-                connection.close()
+            reply.close()
 
     async def _take_slot(self) -> None:
         if not self._slots.locked():
@@ -153,19 +88,6 @@ class OpaClient:
                 await self._slots.acquire()
         except TimeoutError as e:
             raise OpaUnavailable("all connections to OPA are busy") from e
-
-    async def _connect(self) -> _Connection:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.is_open:
-                return connection
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                _, connection = await loop.create_unix_connection(_Connection, self._socket_path)
-        except TimeoutError as e:
-            raise OpaUnavailable("OPA accepts no connection") from e
-        return connection
 
 
 class Policy:

@@ -132,9 +132,11 @@ class Upstream(Protocol):
     ) -> Answer:
         """Send a call and return its answer once status and headers are there.
 
+        As soon as `gone` is done the call is cancelled, also while its answer is under way.
+
         Raises:
             Failure: the server can't be reached or refuses the gateway's own credential.
-            CallerGone: `gone` was done before the answer began; the call is cancelled.
+            CallerGone: `gone` was done before the answer began.
         """
 
 

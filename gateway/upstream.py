@@ -4,18 +4,19 @@ The caller's credentials and this gateway's own headers never go along; everythi
 unchanged and in order.
 """
 
-import asyncio
-import io
+import ssl
 from collections.abc import AsyncIterator, Mapping
-from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import aiohttp
 from yarl import URL
 
 from gateway.domain import Fact, Failure, Refusal, Route
+from gateway.http1 import Broken, Connection, Pool, Reply
 from gateway.ports import CallerGone, Headers
 
-LARGE_BODY_BYTES = 1024 * 1024
+if TYPE_CHECKING:
+    import asyncio
+
 KEEP_ALIVE_S = 4.0
 """Shorter than common servers' own 5 s, so that no call meets a connection just being closed."""
 
@@ -65,42 +66,50 @@ class Endpoint(Fact, frozen=True, kw_only=True):
 class UpstreamAnswer:
     """An answer under way."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self.status = response.status
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+        self.status = reply.status
         self.headers: Headers = [
-            (lower, value)
-            for name, value in response.headers.items()
-            if (lower := name.lower()) not in _NOT_RETURNED
+            header for header in reply.headers if header[0] not in _NOT_RETURNED
         ]
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives; raises `Failure` if it breaks off."""
         try:
-            async for chunk in self._response.content.iter_any():
+            while chunk := await self._reply.read():
                 yield chunk
-        except (aiohttp.ClientError, TimeoutError, ConnectionError) as e:
+        except Broken as e:
             raise Failure(
                 "upstream_broke_off", "The Claude server broke off its answer.", status=502
             ) from e
 
     def cancel(self) -> None:
         """Close the connection, unless the answer was read to its end."""
-        self._response.close()
+        self._reply.close()
+
+
+class _Server:
+    """A Claude server and the connections to it."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        url = URL(endpoint.base_url)
+        is_tls = url.scheme == "https"
+        self.path = url.raw_path.rstrip("/")
+        self.host = url.raw_authority
+        self.credential = endpoint.credential
+        self.pool = Pool(
+            host=url.host or "",
+            port=url.port or 0,
+            tls=ssl.create_default_context() if is_tls else None,
+            keep_alive_s=KEEP_ALIVE_S,
+        )
 
 
 class Upstreams:
-    """All endpoints over one pool of connections."""
+    """All endpoints, each with its pool of connections."""
 
-    def __init__(
-        self,
-        session: aiohttp.ClientSession,
-        endpoints: Mapping[str, Endpoint],
-        *,
-        answer_timeout_s: float,
-    ) -> None:
-        self._session = session
-        self._endpoints = endpoints
+    def __init__(self, endpoints: Mapping[str, Endpoint], *, answer_timeout_s: float) -> None:
+        self._servers = {name: _Server(endpoint) for name, endpoint in endpoints.items()}
         self._answer_timeout_s = answer_timeout_s
         self.endpoints = tuple(endpoints)
 
@@ -119,68 +128,74 @@ class Upstreams:
             Failure: the server can't be reached, is too slow, or answers what can't be passed on.
             CallerGone: `gone` was done first; the call is cancelled.
         """
-        target = self._endpoints[endpoint]
-        method, path = _PATHS[route]
-        task = asyncio.current_task()
-        if task is None or gone.done():
+        server = self._servers[endpoint]
+        head = _head(server, route, query, headers, len(body))
+        connection = await _connect(server)
+        if gone.done():
+            server.pool.put(connection)
             raise CallerGone
-
-        def cancel(_: object) -> None:
-            task.cancel()
-
-        gone.add_done_callback(cancel)
+        reply = connection.send(head, body, self._answer_timeout_s, renews=True)
+        gone.add_done_callback(lambda _: reply.close())
         try:
-            async with asyncio.timeout(self._answer_timeout_s):
-                response = await self._session.request(
-                    method,
-                    _url(target.base_url, path, query),
-                    data=_payload(body),
-                    headers=_forwarded(headers, target.credential),
-                    allow_redirects=False,
-                    skip_auto_headers=("user-agent", "accept", "content-type"),
-                )
-        except asyncio.CancelledError:
-            if gone.done() and task.uncancel() == 0:
+            await reply.head()
+            return _checked(reply)
+        except Broken as e:
+            if gone.done():
                 raise CallerGone from None
+            raise _unreachable(f"gave no answer: {e}") from e
+        except BaseException:
+            reply.close()
             raise
-        except TimeoutError as e:
-            raise _unreachable(f"did not answer within {self._answer_timeout_s:.0f} s") from e
-        except (aiohttp.ClientError, OSError) as e:
-            raise _unreachable("can't be reached") from e
-        finally:
-            gone.remove_done_callback(cancel)
-        return _checked(response)
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        for server in self._servers.values():
+            server.pool.close()
 
 
-@lru_cache(maxsize=1024)
-def _url(base_url: str, path: str, query: str) -> URL:
-    return URL(f"{base_url}{path}{'?' if query else ''}{query}", encoded=True)
+async def _connect(server: _Server) -> Connection:
+    try:
+        return await server.pool.take()
+    except OSError as e:
+        raise _unreachable("can't be reached") from e
 
 
-def _payload(body: bytes) -> bytes | io.BytesIO | None:
-    """Return a body as it is sent without blocking the loop: a large one in parts."""
-    return io.BytesIO(body) if len(body) > LARGE_BODY_BYTES else body or None
+def _head(server: _Server, route: Route, query: str, headers: Headers, body_bytes: int) -> bytes:
+    """Return the head of a call; raises `Refusal` for a header that is not ASCII."""
+    method, path = _PATHS[route]
+    target = f"{server.path}{path}{'?' if query else ''}{query}"
+    lines = [f"{method} {target} HTTP/1.1", f"host: {server.host}"]
+    lines += [f"{name}: {value}" for name, value in _forwarded(headers)]
+    lines += ["accept-encoding: identity", f"x-api-key: {server.credential}"]
+    if method == "POST":
+        lines.append(f"content-length: {body_bytes}")
+    try:
+        head = "\r\n".join([*lines, "", ""]).encode("ascii")
+    except UnicodeEncodeError as e:
+        raise Refusal("header.not_ascii", "A header holds other characters than ASCII.") from e
+    if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1 or b"\0" in head:
+        raise Refusal("header.not_a_line", "A header holds a line break.")
+    return head
 
 
-def _checked(response: aiohttp.ClientResponse) -> UpstreamAnswer:
-    encoding = response.headers.get("content-encoding", "identity")
-    if response.status == 401:
-        response.close()
+def _checked(reply: Reply) -> UpstreamAnswer:
+    """Return an answer that can be passed on."""
+    answer = UpstreamAnswer(reply)
+    encoding = next((value for name, value in answer.headers if name == "content-encoding"), "")
+    if reply.status == 401:
         raise Failure(
             "upstream_credential",
             "The Claude server refused the gateway's own credential; tell the gateway's operators.",
             status=502,
         )
-    if 300 <= response.status < 400:
-        response.close()
+    if 300 <= reply.status < 400:
         raise _unreachable("answered with a redirect, which is never followed or passed on")
-    if encoding.lower() != "identity":
-        response.close()
+    if encoding.lower() not in ("", "identity"):
         raise _unreachable(f"answered in an encoding that was not asked for ({encoding[:32]})")
-    return UpstreamAnswer(response)
+    return answer
 
 
-def _forwarded(headers: Headers, credential: str) -> list[tuple[str, str]]:
+def _forwarded(headers: Headers) -> Headers:
     """Return the caller's headers as the Claude server may see them."""
     dropped = _NOT_FORWARDED
     kept = []
@@ -191,24 +206,8 @@ def _forwarded(headers: Headers, credential: str) -> list[tuple[str, str]]:
             kept.append((name, value))
     if dropped is not _NOT_FORWARDED:
         kept = [(name, value) for name, value in kept if name not in dropped]
-    if not all(value.isascii() for _, value in kept):
-        raise Refusal("header.not_ascii", "A header holds other characters than ASCII.")
-    return [*kept, ("accept-encoding", "identity"), ("x-api-key", credential)]
+    return kept
 
 
 def _unreachable(why: str) -> Failure:
     return Failure("upstream_unavailable", f"The Claude server {why}.", status=502)
-
-
-def make_session(silence_timeout_s: float) -> aiohttp.ClientSession:
-    """Return the pool of connections to Claude servers.
-
-    An answer may take as long as it takes, but not be silent for longer than the bound.
-    """
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=silence_timeout_s),
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        read_bufsize=256 * 1024,
-    )

@@ -2,7 +2,9 @@
 
 import json
 import os
+import select
 import shlex
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -49,18 +51,23 @@ def up(demo: bool, config_file: Path | None, folder: Path | None, base_port: int
             _check_one_call(settings, token)
         _show(settings, supervisor, token, time.monotonic() - began)
         supervisor.watch()
-        click.echo("Stopping: running calls may end first …")
+        _say("Stopping: running calls may end first …")
     except (CannotStart, BadPolicy) as e:
         raise Complaint(str(e)) from e
     finally:
         supervisor.stop()
-    click.echo("Stopped.")
+    _say("Stopped.")
 
 
 def _say(line: str) -> None:
-    """Say something on the terminal; one that is gone must not end the deployment."""
-    with suppress(OSError):
-        click.echo(visible(line, one_line=True))
+    """Say something on the terminal; one that is gone or takes nothing must not hold us up.
+
+    A terminal stopped with Ctrl-S and a pipe that nobody empties block whoever writes; the log has
+    the line too.
+    """
+    with suppress(OSError, ValueError):
+        if select.select([], [sys.stdout], [], 0)[1]:
+            click.echo(visible(line, one_line=True))
 
 
 def _settings(
