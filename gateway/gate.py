@@ -43,6 +43,7 @@ from gateway.domain import (
 from gateway.error_answers import answer_error, status_of
 from gateway.exchange import Exchange, format_time
 from gateway.incoming import Incoming, read_incoming
+from gateway.masking.echo import Echo
 from gateway.masking.rules import Rule
 from gateway.messages.facts import find_route
 from gateway.ports import (
@@ -56,9 +57,11 @@ from gateway.ports import (
     Upstream,
 )
 from gateway.records import Opening, Record
-from gateway.refusals import refusal_of, still_waiting, unchanged
+from gateway.refusals import policy_changed, refusal_of, still_waiting, unchanged
+from gateway.request_masks import RequestMasks, rules_of
 from gateway.scans import Scans
 from gateway.strangers import Strangers
+from gateway.tables import Tables
 from gateway.unrecorded import UNAVAILABLE, Unrecorded
 
 STALE_TRIES = 3
@@ -83,6 +86,7 @@ class Gate:
     version: str
     conversations: Conversations
     scans: Scans
+    masks: RequestMasks
 
     async def run(self, caller: Caller) -> None:
         """Carry one call to its end; every end is recorded."""
@@ -113,7 +117,8 @@ class Gate:
     async def _carry(self, caller: Caller, exchange: Exchange) -> None:
         incoming = await self._read(caller, exchange)
         first = await self._decide(exchange, incoming)  # 2
-        opening = self._relate(exchange, incoming)  # 3
+        first, body = await self._mask(exchange, incoming, first)  # 3
+        opening = self._relate(exchange, incoming)
         await self._open(exchange, opening, incoming)  # 4
         decision = first
         if first.outcome is Outcome.HOLD:
@@ -121,9 +126,9 @@ class Gate:
                 decision = await self._hold(caller, exchange, incoming)  # 5
         if decision.outcome is not Outcome.ALLOW:
             raise refusal_of(decision)  # 6
-        rules = self._response_rules(decision)
-        answer = await self._forward(caller, exchange, decision, incoming.body)  # 7
-        await self._deliver(caller, exchange, answer, rules)  # 8, 9
+        rules = rules_of(self._tables(decision), decision.answer.masking.response)
+        answer = await self._forward(caller, exchange, decision, body)  # 7
+        await self._deliver(caller, exchange, incoming, answer, rules)  # 8, 9
 
     # --- 1, 2: the facts and the decision ---------------------------------------------------------
 
@@ -138,12 +143,25 @@ class Gate:
             body = await caller.read_body()
             exchange.request = msgspec.structs.replace(base, body_bytes=len(body))
             incoming = read_incoming(
-                body, arrival.by_name, exchange.principal, self.conversations, self.scans
+                body,
+                arrival.by_name,
+                exchange.principal,
+                self.conversations,
+                self.scans,
+                self.masks.seals,
             )
-        exchange.request = build_request(
-            base, incoming.facts, arrival.by_name, exchange.principal, len(incoming.body)
-        )
+        self._describe(exchange, incoming)
         return incoming
+
+    def _describe(self, exchange: Exchange, incoming: Incoming) -> None:
+        """Take the facts of the request from the bytes that are to be forwarded."""
+        exchange.request = build_request(
+            exchange.request,
+            incoming.facts,
+            exchange.arrival.by_name,
+            exchange.principal,
+            len(incoming.body),
+        )
 
     async def _decide(
         self, exchange: Exchange, incoming: Incoming, approval: Approval | None = None
@@ -170,14 +188,40 @@ class Gate:
             tables = await self.policy.load_tables()
         raise Failure("policy_unavailable", "Policies are changing too fast to decide; try again.")
 
-    # --- 4, 5: record and hold --------------------------------------------------------------------
+    # --- 3: mask the request ----------------------------------------------------------------------
+
+    def _tables(self, decision: Decision) -> Tables:
+        return self.policy.tables_of(decision.revision)
+
+    async def _mask(
+        self, exchange: Exchange, incoming: Incoming, decision: Decision
+    ) -> tuple[Decision, bytes]:
+        """Return what is forwarded, and the decision about those very bytes."""
+        names = decision.answer.masking.request
+        if not names or decision.outcome is Outcome.DENY:
+            return decision, incoming.body
+        tables = self._tables(decision)
+        outgoing = self.masks.to_forward(incoming, tables, names, exchange.tally)
+        if outgoing is incoming:
+            return decision, incoming.body
+        self._describe(exchange, outgoing)
+        again = await self._decide(exchange, incoming)
+        if again.revision != decision.revision or again.answer.masking != decision.answer.masking:
+            raise policy_changed(decision)
+        return again, outgoing.body
 
     def _relate(self, exchange: Exchange, incoming: Incoming) -> Opening:
         """Return the opening record; of the request it holds what no earlier one has."""
         if not exchange.keeps_content:
             return exchange.open()
-        base, parts = self.conversations.relate(exchange.kinship, incoming.pieces, incoming.digests)
+        pieces = incoming.pieces
+        if exchange.masks:
+            tables = self._tables(exchange.decided)
+            pieces = self.masks.to_record(incoming, tables, exchange.masks, exchange.tally)
+        base, parts = self.conversations.relate(exchange.kinship, pieces, incoming.digests)
         return exchange.open(parts, base)
+
+    # --- 4, 5: record and hold --------------------------------------------------------------------
 
     async def _open(self, exchange: Exchange, opening: Opening, incoming: Incoming) -> None:
         self.journal.append(opening)
@@ -197,7 +241,7 @@ class Gate:
         first = exchange.decided
         obligation = first.answer.approval
         approval, is_new = await self.approvals.open_or_join(
-            self.approvals.key_of(exchange.principal, exchange.request, obligation, incoming.value),
+            self.approvals.key_of(exchange.principal, exchange.request, obligation, incoming.said),
             exchange.id,
             exchange.principal,
             exchange.request,
@@ -225,13 +269,6 @@ class Gate:
 
     # --- 7, 8: forward and deliver ----------------------------------------------------------------
 
-    def _response_rules(self, decision: Decision) -> list[Rule]:
-        masks = self.policy.tables_of(decision.revision).masks
-        try:
-            return [masks[name] for name in decision.answer.masking.response]
-        except KeyError as e:
-            raise Failure("masking_unavailable", f"The policy names a mask it lacks: {e}.") from e
-
     async def _forward(
         self, caller: Caller, exchange: Exchange, decision: Decision, body: bytes
     ) -> Answer:
@@ -245,9 +282,16 @@ class Gate:
         )
 
     async def _deliver(
-        self, caller: Caller, exchange: Exchange, answer: Answer, rules: list[Rule]
+        self,
+        caller: Caller,
+        exchange: Exchange,
+        incoming: Incoming,
+        answer: Answer,
+        rules: list[Rule],
     ) -> None:
-        delivery = Delivery(caller, exchange, self.journal, rules)
+        echo = Echo(exchange.decided.answer.masking.echo, incoming.said)
+        seals = self.masks.seals.of(incoming.session)
+        delivery = Delivery(caller, exchange, self.journal, rules, echo, seals)
         try:
             await delivery.deliver(answer)
         finally:

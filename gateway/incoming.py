@@ -16,6 +16,7 @@ from gateway.messages.pieces import Pieces, cut
 from gateway.messages.recordable import make_recordable
 from gateway.scans import Prompt, Scans
 
+
 class Incoming(Fact, frozen=True, kw_only=True):
     """A request body and what was read from it."""
 
@@ -30,6 +31,8 @@ class Incoming(Fact, frozen=True, kw_only=True):
     """Of what the caller sent, as it may be recorded."""
     digests: Digests = ()
     """Of the pieces."""
+    is_recordable: bool = True
+    """Whether the pieces are those of `body`, too."""
     session: Session = Session("", "", "")
     """What thinking is sealed for."""
 
@@ -48,13 +51,14 @@ def read_incoming(
         Refusal: the body can't be read, or thinking in it can't be given back.
     """
     said = parse(body)
-    pieces = cut(make_recordable(body, said))
+    recordable = make_recordable(body, said)
+    pieces = cut(recordable)
     digests = conversations.digest(pieces.all)
     name = headers.get(SESSION_HEADER, "") or session_id_of(said)
     session = Session(principal.issuer, principal.sub, name)
     value = said
     if is_sealed(body):
-        body = _open_seals(body, seals.of(session))
+        body = _open_all(body, seals.of(session))
         value = parse(body)
     prompt = read_prompt(value, pieces, digests)
     facts = read_facts(value, scans.hear(prompt))
@@ -68,18 +72,15 @@ def read_incoming(
         prompt=prompt,
         pieces=pieces,
         digests=digests,
+        is_recordable=body is recordable,
         session=session,
     )
 
 
-def _open_seals(body: bytes, seals: SessionSeals | None) -> bytes:
+def _open_all(body: bytes, seals: SessionSeals | None) -> bytes:
     """Return a body with its sealed thinking as the Claude server once wrote it."""
     try:
-        if seals is None:
-            raise BadSeal
-        return b"".join(
-            open_thoughts(piece, seals) if is_sealed(piece) else piece for piece in cut(body).all
-        )
+        return b"".join(open_thoughts(piece, seals) for piece in cut(body).all)
     except BadSeal as e:
         raise Refusal(
             "thinking.unreadable",

@@ -71,7 +71,19 @@ class Bodies:
                 counts[rule, f"{way.place}.{where}"] += count
         return Masked(tuple(masked), counts)
 
-    def _mask_piece(way: Way, piece: bytes, name: str | None) -> _Kept:
+    def _mask_piece(self, way: Way, piece: bytes, digest: bytes, name: str | None) -> _Kept:
+        key = (way.key, name, digest)
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._kept[key] = _mask_piece(way, piece, name)
+            self._bytes += len(kept.piece or b"")
+            while len(self._kept) > MOST_PIECES or self._bytes > MOST_BYTES:
+                oldest = self._kept.pop(next(iter(self._kept)))
+                self._bytes -= len(oldest.piece or b"")
+        return kept
+
+
+def _mask_piece(way: Way, piece: bytes, name: str | None) -> _Kept:
     text = piece.decode()
     sought = unescape(text)
     if not way.rules.may_match(sought if name is None else f'"{name}": {sought}'):

@@ -1,6 +1,6 @@
 """Gives the Claude server its own thinking back: opens the seals in a request."""
 
-from gateway.masking.seals import MARK, SessionSeals
+from gateway.masking.seals import MARK, BadSeal, SessionSeals, Thought
 from gateway.masking.strings import Leaf, find_leaves, write_again
 
 _MARKED = f'"{MARK}'.encode()
@@ -11,12 +11,14 @@ def is_sealed(piece: bytes) -> bool:
     return _MARKED in piece
 
 
-def open_thoughts(piece: bytes, seals: SessionSeals) -> bytes:
+def open_thoughts(piece: bytes, seals: SessionSeals | None) -> bytes:
     """Return a piece of a request with its sealed thinking blocks as they once were.
 
     Raises:
         BadSeal: one can't be opened for this session.
     """
+    if not is_sealed(piece):
+        return piece
     text = piece.decode()
     leaves = [
         leaf
@@ -27,7 +29,7 @@ def open_thoughts(piece: bytes, seals: SessionSeals) -> bytes:
         and not (leaf.is_name or leaf.holder.is_free)
     ]
     opened = {
-        leaf.holder: seals.open(leaf.text)
+        leaf.holder: _open(seals, leaf.text)
         for leaf in leaves
         if leaf.name == "signature" and leaf.text.startswith(MARK)
     }
@@ -38,3 +40,9 @@ def open_thoughts(piece: bytes, seals: SessionSeals) -> bytes:
 
     replaced = [(leaf, original(leaf)) for leaf in leaves if leaf.holder in opened]
     return write_again(text, replaced).encode()
+
+
+def _open(seals: SessionSeals | None, token: str) -> Thought:
+    if seals is None:
+        raise BadSeal
+    return seals.open(token)

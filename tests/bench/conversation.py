@@ -41,7 +41,7 @@ GROWING: Final = ("parse", "cut", "hash")
 SAME: Final = ("prompt", "facts", "signals", "relate", "journal", "remember")
 """Steps that should cost what is new."""
 KIN: Final = Kinship(
-    "https://idp", "dev", "s", "", "messages", "m", 1, "standard", "plain", "full", "r"
+    "https://idp", "dev", "s", "", "messages", "m", 1, "standard", "plain", "full", "r", ()
 )
 SIGNALS: Final = {
     "production": SignalSpec(title="", pattern=r"(?i)\bprod(uction)?\b"),
