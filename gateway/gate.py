@@ -15,7 +15,7 @@ Knows no HTTP library, no OPA, no files; what it needs is declared in `gateway.p
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -287,7 +287,7 @@ class Gate:
         exchange: Exchange,
         incoming: Incoming,
         answer: Answer,
-        rules: list[Rule],
+        rules: Sequence[Rule],
     ) -> None:
         echo = Echo(exchange.decided.answer.masking.echo, incoming.said)
         seals = self.masks.seals.of(incoming.session)

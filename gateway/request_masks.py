@@ -1,7 +1,6 @@
 """Step 3: what of a request goes to the model, and what goes into the record."""
 
 import hashlib
-from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -14,6 +13,7 @@ from gateway.masking.checks import Blocked, Tally
 from gateway.masking.rule_set import rule_set
 from gateway.masking.rules import Rule
 from gateway.masking.seals import Seals, Session
+from gateway.masking.templates import Tagger, keyed_tagger
 from gateway.messages.body import parse
 from gateway.messages.facts import read_facts
 from gateway.messages.pieces import Pieces, cut
@@ -21,14 +21,14 @@ from gateway.scans import Scans
 from gateway.tables import Tables
 
 
-def rules_of(tables: Tables, names: Sequence[str]) -> list[Rule]:
+def rules_of(tables: Tables, names: tuple[str, ...]) -> tuple[Rule, ...]:
     """Return the rules that a decision names.
 
     Raises:
         Failure: its tables lack one.
     """
     try:
-        return [tables.masks[name] for name in names]
+        return tables.find_rules(names)
     except KeyError as e:
         raise Failure("masking_unavailable", f"The policy names a mask it lacks: {e}.") from e
 
@@ -43,7 +43,7 @@ class RequestMasks:
         self._bodies = Bodies()
 
     def to_forward(
-        self, incoming: Incoming, tables: Tables, names: Sequence[str], tally: Tally
+        self, incoming: Incoming, tables: Tables, names: tuple[str, ...], tally: Tally
     ) -> Incoming:
         """Return what arrived as it may reach the model, with facts read from those very bytes.
 
@@ -67,7 +67,7 @@ class RequestMasks:
         return msgspec.structs.replace(incoming, body=body, facts=facts)
 
     def to_record(
-        self, incoming: Incoming, tables: Tables, names: Sequence[str], tally: Tally
+        self, incoming: Incoming, tables: Tables, names: tuple[str, ...], tally: Tally
     ) -> Pieces:
         """Return the pieces of what arrived as they may be recorded.
 
@@ -77,21 +77,26 @@ class RequestMasks:
         pieces, digests = incoming.pieces, incoming.digests
         return self._mask("record", incoming.session, tables, names, pieces, digests, tally)
 
+    def _tagger(self, session: Session) -> Tagger | None:
+        seals = self.seals.of(session)
+        return keyed_tagger(seals.tag_key()) if seals else None
+
     def _mask(
         self,
         place: Literal["request", "record"],
         session: Session,
         tables: Tables,
-        names: Sequence[str],
+        names: tuple[str, ...],
         pieces: Pieces,
         digests: Digests,
         tally: Tally,
     ) -> Pieces:
-        rules = rule_set(tuple(rules_of(tables, names)))
+        rules = rule_set(rules_of(tables, names))
         key = msgspec.msgpack.encode((place, tables.revision, sorted(names), session))
         way = Way(
             rules=rules,
             key=hashlib.blake2b(key, digest_size=16).digest(),
+            tagger=self._tagger(session),
             place=place,
             keeps_thinking=place == "request",
         )

@@ -11,6 +11,7 @@ from gateway.masking.checks import Blocked, is_opaque, unescape
 from gateway.masking.leaf import Match, mask_string
 from gateway.masking.rule_set import RuleSet
 from gateway.masking.strings import Leaf, find_leaves, write_again
+from gateway.masking.templates import Tagger
 from gateway.messages.pieces import Pieces
 
 MOST_PIECES: Final = 50_000
@@ -25,6 +26,7 @@ class Way(NamedTuple):
     rules: RuleSet
     key: bytes
     """Of all that pieces depend on beside their bytes: rules, revision, tags, and what for."""
+    tagger: Tagger | None
     place: str
     """What the record calls it: `request` or `record`."""
     keeps_thinking: bool
@@ -92,7 +94,7 @@ def _mask_piece(way: Way, piece: bytes, name: str | None) -> _Kept:
 
     def replace(match: Match) -> str:
         hits[match.rule] += 1
-        return match.replacement
+        return match.replaced(way.tagger)
 
     replaced: list[tuple[Leaf, str]] = []
     for leaf in find_leaves(text, name):

@@ -223,8 +223,7 @@ class _Whole:
         if not is_end:
             return ""
         value = "".join(map(_decode, self._units))
-        rule, replacement = self._named
-        masked = self._decide(Match(rule, value, replacement)) if value else None
+        masked = self._named.mask(value, self._decide)
         return "".join(self._units) if masked is None else _escape(masked)
 
 

@@ -9,6 +9,7 @@ from gateway.masking.echo import Echo
 from gateway.masking.leaf import Decide, Match, mask_string
 from gateway.masking.rule_set import RuleSet
 from gateway.masking.seals import SessionSeals, Thought
+from gateway.masking.templates import keyed_tagger
 from gateway.masking.text import TextMasker
 
 TOOL_INPUT = "tool_input"
@@ -20,10 +21,12 @@ class Scope:
     def __init__(
         self, rules: RuleSet, tally: Tally, echo: Echo, seals: SessionSeals | None
     ) -> None:
+        """Begin; without `seals` there are no tags, and masked thinking can't be signed."""
         self.rules = rules
         self.tally = tally
         self._echo = echo
         self._seals = seals
+        self._tagger = keyed_tagger(seals.tag_key()) if seals else None
         self._last_rule = ""
         """That matched."""
 
@@ -36,7 +39,7 @@ class Scope:
 
         def replace(match: Match) -> str:
             self.note(where, match.rule)
-            return match.replacement
+            return match.replaced(self._tagger)
 
         return replace
 
@@ -45,12 +48,12 @@ class Scope:
         rule = self._echo.rule
         if not self._echo.holds(match.value):
             self.tally.note(TOOL_INPUT, match.rule)
-            return match.replacement
+            return match.replaced(self._tagger)
         where = f"{TOOL_INPUT}.echo_{rule}"
         self.tally.note(where, match.rule)
         if rule == "refuse":
             raise Blocked(match.rule, where)
-        return None if rule == "allow" else match.replacement
+        return None if rule == "allow" else match.replaced(self._tagger)
 
     def note(self, where: str, rule: str) -> None:
         """Count a hit."""
@@ -66,7 +69,7 @@ class Scope:
 
     def masker(self) -> TextMasker:
         """Return a masker of a text that arrives in pieces."""
-        return TextMasker(self.rules)
+        return TextMasker(self.rules, self._tagger)
 
     def take_counts(self, where: str, masker: TextMasker) -> None:
         """Count the hits of a masker."""
