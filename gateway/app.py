@@ -18,6 +18,7 @@ from gateway.approvals import ApprovalStore, ApprovalWaits
 from gateway.bundles import Relay, load_bundle
 from gateway.config import Settings, read_masking_keys, read_secret
 from gateway.conversations import Conversations
+from gateway.cuts import CutKeeper
 from gateway.decisions import SUPPORTS
 from gateway.domain import (
     Approval,
@@ -36,15 +37,18 @@ from gateway.identity.jwks import KeySource
 from gateway.identity.oidc import Issuer, TokenIdentity
 from gateway.journal import Journal, open_journal
 from gateway.journal_folder import JournalFolder
+from gateway.limits import LimitKeeper
 from gateway.masking.seals import Seals
 from gateway.opa import OpaClient, Policy
 from gateway.proxy import ProxyServer
 from gateway.published import recorder_file
 from gateway.request_masks import RequestMasks
 from gateway.scans import Scans
+from gateway.sections import Listener
 from gateway.serving import listen, serve_until_stopped, stop_event
 from gateway.state import open_state
 from gateway.strangers import Strangers
+from gateway.tls import Certificate
 from gateway.unrecorded import Unrecorded
 from gateway.upstream import Endpoint, Upstreams
 
@@ -202,7 +206,11 @@ async def _identity(settings: Settings) -> AsyncIterator[TokenIdentity]:
 async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
     """A proxy worker: listens only once a call would work."""
     engine = open_state(settings.state_url)
+    limits = LimitKeeper(engine, new_id("worker"), time.time_ns)
+    cuts = CutKeeper(engine, time.time_ns)
     async with (
+        limits.keeping(),
+        cuts.keeping(),
         _open_journal(settings, "proxy") as journal,
         _policy(settings) as policy,
         _identity(settings) as identity,
@@ -222,6 +230,8 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
                 console_url=settings.console_url,
             ),
             upstream=upstreams,
+            limits=limits,
+            cuts=cuts,
             strangers=strangers,
             unrecorded=unrecorded,
             now_ns=time.time_ns,
@@ -231,14 +241,15 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
             scans=scans,
             masks=RequestMasks(conversations, scans, _seals(settings)),
         )
-        server = ProxyServer(gate, strangers, new_exchange_id)
+        server = ProxyServer(gate, strangers, new_exchange_id, settings.trusted_proxies)
         # aiohttp waits for running handlers twice as long as it is told before it cancels them.
         runner = web.ServerRunner(server, shutdown_timeout=settings.proxy.drain_s / 2)
         async with _flushing(strangers.flush, unrecorded.flush):
             listener = listen(settings.proxy.host, settings.proxy.port, is_shared=True)
             gc.freeze()  # what is there now lives as long as the process
             gc.set_threshold(YOUNG_OBJECTS)
-            await serve_until_stopped(runner, listener, ready)
+            certificate = _certificate(settings.proxy)
+            await serve_until_stopped(runner, listener, ready, certificate)
 
 
 @asynccontextmanager
@@ -264,6 +275,10 @@ async def _flushing(*counts: Callable[[], None]) -> AsyncIterator[None]:
         finally:
             flushing.cancel()
             flush()
+
+
+def _certificate(listener: Listener) -> Certificate | None:
+    return Certificate(listener.tls.certificate, listener.tls.key) if listener.tls else None
 
 
 async def run_console(settings: Settings, ready: Callable[[], None]) -> None:
@@ -299,7 +314,10 @@ async def run_console(settings: Settings, ready: Callable[[], None]) -> None:
         )
         runner = web.AppRunner(console.build_app(), access_log=None, shutdown_timeout=5)
         await serve_until_stopped(
-            runner, listen(settings.console.host, settings.console.port), ready
+            runner,
+            listen(settings.console.host, settings.console.port),
+            ready,
+            _certificate(settings.console),
         )
 
 
@@ -359,4 +377,12 @@ async def run_hot(settings: Settings, ready: Callable[[], None]) -> None:
     )
     listener = listen(settings.recorder.host, settings.recorder.port)
     token = _recorder_token(settings)
-    await serve(index, listener, token, lambda: recorder.read().state, ready, stop_event())
+    await serve(
+        index,
+        listener,
+        token,
+        lambda: recorder.read().state,
+        ready,
+        stop_event(),
+        _certificate(settings.recorder),
+    )

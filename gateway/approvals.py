@@ -1,9 +1,6 @@
 """Approval requests and verdicts in the state database. OPA alone says what they are worth."""
 
 import asyncio
-import hashlib
-import hmac
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,7 +23,7 @@ from gateway.domain import (
     Verdict,
 )
 from gateway.exchange import format_time
-from gateway.state import APPROVALS, VERDICTS, shared_key
+from gateway.state import APPROVALS, VERDICTS, digest_call, shared_key, write
 
 POLL_S = 0.25
 """How often a waiting call looks for verdicts."""
@@ -69,9 +66,7 @@ class ApprovalStore:
         live = sa.select(APPROVALS.c.id).where(
             APPROVALS.c.key == row["key"], APPROVALS.c.expires_at > self._now_ns()
         )
-        with self._engine.begin() as connection:
-            if self._engine.dialect.name == "sqlite":
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+        with write(self._engine) as connection:
             found = connection.execute(live).scalar()
             if found is None:
                 connection.execute(sa.insert(APPROVALS).values(**row))
@@ -163,7 +158,6 @@ class ApprovalWaits:
         """Return an HMAC by which re-sends of the same call by the same subject are known.
 
         The context that was judged counts too: an approver must have seen what is let through.
-        Clients re-send a broken stream without `stream`, so that field does not count.
         """
         context = [
             principal.issuer,
@@ -173,10 +167,8 @@ class ApprovalWaits:
             [fact.value for fact in request.repositories],
             obligation.approvers,
             obligation.reasons,
-            {name: inner for name, inner in value.items() if name != "stream"},
         ]
-        text = json.dumps(context, sort_keys=True).encode()
-        return hmac.new(self._secret, text, hashlib.sha256).hexdigest()
+        return digest_call(self._secret, context, value)
 
     @contextmanager
     def holding(self, body_bytes: int) -> Iterator[None]:

@@ -12,6 +12,7 @@ import yaml
 from pydantic import (
     BaseModel,
     Field,
+    IPvAnyNetwork,
     ValidationError,
     model_validator,
 )
@@ -62,6 +63,10 @@ class Settings(BaseSettings):
     )
     demo_issuer_port: Port = Field(8488, description="Loopback port of the demo issuer.")
     demo_claude_port: Port = Field(8489, description="Loopback port of the demo Claude.")
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        (),
+        description="Networks of proxies in front of it, whose `x-forwarded-for` says who calls.",
+    )
     proxy: ProxySettings = ProxySettings()
     console: ConsoleSettings = ConsoleSettings()
     policy: PolicySettings = PolicySettings()
@@ -77,6 +82,9 @@ class Settings(BaseSettings):
     def _complete(self) -> "Settings":
         if self.demo and (self.issuers or self.endpoints):
             raise ValueError("demo: refuses to run beside configured issuers or endpoints")
+        listeners = (self.proxy, self.console, self.recorder)
+        if self.demo and not all(listener.is_loopback for listener in listeners):
+            raise ValueError("demo: listens on loopback only")
         if not self.demo and not self.issuers:
             raise ValueError("issuers: at least one is needed")
         if not self.demo and not self.endpoints:
@@ -149,17 +157,17 @@ class Settings(BaseSettings):
     @property
     def console_url(self) -> str:
         """Where the console listens."""
-        return f"http://{self.console.host}:{self.console.port}"
+        return self.console.url_at(self.console.port)
 
     @property
     def recorder_url(self) -> str:
         """Where the recorder's API is."""
-        return f"http://{self.recorder.host}:{self.recorder.port}"
+        return self.recorder.url_at(self.recorder.port)
 
     @property
     def proxy_url(self) -> str:
         """What clients use as base URL."""
-        return f"http://{self.proxy.host}:{self.proxy.port}"
+        return self.proxy.url_at(self.proxy.port)
 
 
 def load_settings(path: Path | None, **overrides: Any) -> Settings:
@@ -259,4 +267,6 @@ def _show(field: FieldInfo) -> str:
         return "required"
     if isinstance(field.default, tuple | dict):
         return ", ".join(field.default) or "none"
+    if field.default is None:
+        return "none"
     return str(field.default) if field.default != "" else "empty"

@@ -30,6 +30,9 @@ from gateway.tables import Provenance
 SUPPORTS = (
     "approval.required=true",
     "approval.scope=request",
+    "limits.unit=concurrent",
+    "limits.unit=requests",
+    "limits.unit=tokens",
     "masking.response",
     "recording.content=metadata",
     "recording.content=none",
@@ -224,6 +227,8 @@ def _obligations(answer: Answer) -> Iterator[str]:
         yield f"approval.scope={answer.approval.scope}"
     if answer.approval.quorum != 1:
         yield f"approval.quorum={answer.approval.quorum}"
+    for limit in answer.limits.values():
+        yield f"limits.unit={limit.unit}"
     for holder, field, neutral in _NEUTRAL:
         value = getattr(getattr(answer, holder), field)
         if value != neutral:

@@ -16,6 +16,9 @@ Content = Literal["full", "metadata", "none"]
 Durability = Literal["strict", "relaxed"]
 Protection = Literal["plain", "sealed"]
 ContextSource = Literal["claim", "header", "content"]
+UsageField = Literal[
+    "input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"
+]
 
 
 class Route(StrEnum):
@@ -245,8 +248,23 @@ class MaskingObligation(Strict, frozen=True, kw_only=True):
     echo: Literal["allow", "mask", "refuse"]
 
 
-class Limits(Strict, frozen=True, kw_only=True):
-    """Limits of the call; none are supported by this version."""
+Amount = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+
+
+class Limit(Strict, frozen=True, kw_only=True):
+    """A limit that applies to the call; all calls with its key share it."""
+
+    code: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_.]*$")]
+    """Of the refusal when it is reached."""
+    message: Annotated[str, msgspec.Meta(min_length=1)]
+    unit: Literal["requests", "tokens", "concurrent"]
+    limit: Amount
+    window_s: Annotated[int, msgspec.Meta(ge=1, le=31 * 86400)]
+    """Within which time; of concurrent calls, how soon a refused one may be sent again."""
+    cost: Amount
+    """What this call is charged before it is forwarded."""
+    counts: tuple[UsageField, ...]
+    """Of tokens: the counts of the answer's usage that replace the cost once they are known."""
 
 
 class Answer(Strict, frozen=True, kw_only=True):
@@ -260,7 +278,8 @@ class Answer(Strict, frozen=True, kw_only=True):
     approval: ApprovalObligation
     recording: RecordingObligation
     masking: MaskingObligation
-    limits: Limits
+    limits: Annotated[dict[str, Limit], msgspec.Meta(max_length=32)]
+    """By key; empty where there are none."""
 
 
 class Decision(Fact, frozen=True, kw_only=True):
@@ -318,11 +337,17 @@ class Unauthenticated(GatewayError):
 
 
 class Refusal(GatewayError):
-    """Policy, or the contract of the API, said no: sending it again unchanged is of no use."""
+    """Policy, or the contract of the API, said no: sending it again unchanged is of no use.
 
-    def __init__(self, code: str, message: str, *, status: int = 400) -> None:
+    Unless it says after how many seconds it is.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, status: int = 400, retry_after_s: int | None = None
+    ) -> None:
         super().__init__(code, message)
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
 class Failure(GatewayError):

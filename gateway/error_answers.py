@@ -5,6 +5,9 @@ from gateway.exchange import Exchange
 from gateway.messages.errors import error_body, one_line
 from gateway.ports import Caller, Headers
 
+PATIENCE_S = 60
+"""What official clients wait by themselves is less than this; a longer wait is for a person."""
+
 
 def status_of(error: GatewayError) -> int:
     """Return the HTTP status that an error is answered with."""
@@ -22,6 +25,10 @@ def _error_headers(error: GatewayError, exchange_id: ExchangeId) -> Headers:
             headers.append(("retry-after", "5"))
         case Unauthenticated(expired=True):
             pass  # The one refusal that a client should try again, with a fresh token.
+        case Refusal(retry_after_s=int(wait_s)):
+            headers.append(("retry-after", str(wait_s)))
+            if wait_s >= PATIENCE_S:
+                headers.append(("x-should-retry", "false"))
         case _:
             headers.append(("x-should-retry", "false"))
     return headers

@@ -31,6 +31,7 @@ from gateway.records import (
     Record,
     Recording,
     Redecided,
+    Usage,
 )
 
 UNDECIDED = Recording(
@@ -118,6 +119,18 @@ class Exchange:
     def keeps_content(self) -> bool:
         """Whether bodies are recorded."""
         return self._recording.content == "full"
+
+    @property
+    def known_usage(self) -> Usage | None:
+        """The tokens that the server vouches for; None where it may have used more than it said."""
+        if self.facts.stop_reason and self.facts.usage != Usage():
+            return self.facts.usage
+        return Usage() if self.status >= 400 and not self.is_answering else None
+
+    @property
+    def may_be_resend(self) -> bool:
+        """Whether this may be the re-send of a stream that was cut."""
+        return self.request.route is Route.MESSAGES and not self.request.stream
 
     def note_decision(self, decision: Decision) -> None:
         """Take the newest decision."""

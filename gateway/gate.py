@@ -7,7 +7,7 @@ Knows no HTTP library, no OPA, no files; what it needs is declared in `gateway.p
 3. mask the request; nothing unmasked is written anywhere
 4. record the opening, durable before anything leaves
 5. hold until approved, if policy says so
-6. refuse whatever is not an explicit allow
+6. refuse whatever is not an explicit allow, is over a limit, or re-sends what was cut
 7. forward to the endpoint that the decision names
 8. mask the answer; journal what is delivered before it is delivered
 9. close: one closing record, durable before the last byte is released
@@ -51,13 +51,16 @@ from gateway.ports import (
     Approvals,
     Caller,
     CallerGone,
+    Charge,
+    Cuts,
     Identity,
     Journal,
+    Limits,
     Policy,
     Upstream,
 )
-from gateway.records import Opening, Record
-from gateway.refusals import policy_changed, refusal_of, still_waiting, unchanged
+from gateway.records import Opening, Record, Usage
+from gateway.refusals import is_verdict, policy_changed, refusal_of, still_waiting, unchanged
 from gateway.request_masks import RequestMasks, rules_of
 from gateway.scans import Scans
 from gateway.strangers import Strangers
@@ -79,6 +82,8 @@ class Gate:
     journal: Journal
     approvals: Approvals
     upstream: Upstream
+    limits: Limits
+    cuts: Cuts
     strangers: Strangers
     unrecorded: Unrecorded
     now_ns: Callable[[], int]
@@ -126,9 +131,10 @@ class Gate:
                 decision = await self._hold(caller, exchange, incoming)  # 5
         if decision.outcome is not Outcome.ALLOW:
             raise refusal_of(decision)  # 6
-        rules = rules_of(self._tables(decision), decision.answer.masking.response)
-        answer = await self._forward(caller, exchange, decision, body)  # 7
-        await self._deliver(caller, exchange, incoming, answer, rules)  # 8, 9
+        if exchange.may_be_resend:
+            status = decision.answer.status
+            await self.cuts.check(exchange.principal, incoming.said, status)
+        await self._serve(caller, exchange, decision, incoming, body)  # 6 to 9
 
     # --- 1, 2: the facts and the decision ---------------------------------------------------------
 
@@ -269,17 +275,45 @@ class Gate:
 
     # --- 7, 8: forward and deliver ----------------------------------------------------------------
 
+    async def _serve(
+        self,
+        caller: Caller,
+        exchange: Exchange,
+        decision: Decision,
+        incoming: Incoming,
+        body: bytes,
+    ) -> None:
+        """Forward and deliver within the limits; a verdict about the answer is kept for a re-send.
+
+        The caller learns of the verdict only when every worker knows it.
+        """
+        rules = rules_of(self._tables(decision), decision.answer.masking.response)
+        charge = await self.limits.charge(decision.answer.limits)
+        try:
+            answer = await self._forward(caller, exchange, decision, body, charge)  # 7
+            await self._deliver(caller, exchange, incoming, answer, rules)  # 8, 9
+        except GatewayError as e:
+            if exchange.is_answering and is_verdict(e):
+                await self.cuts.hold(exchange.principal, incoming.said, e, caller.gone)
+            raise
+        finally:
+            charge.settle(exchange.known_usage)
+
     async def _forward(
-        self, caller: Caller, exchange: Exchange, decision: Decision, body: bytes
+        self, caller: Caller, exchange: Exchange, decision: Decision, body: bytes, charge: Charge
     ) -> Answer:
-        return await self.upstream.forward(
-            decision.answer.endpoint,
-            exchange.request.route,
-            caller.arrival.query,
-            caller.arrival.headers,
-            body,
-            caller.gone,
-        )
+        try:
+            return await self.upstream.forward(
+                decision.answer.endpoint,
+                exchange.request.route,
+                caller.arrival.query,
+                caller.arrival.headers,
+                body,
+                caller.gone,
+            )
+        except Failure:
+            charge.settle(Usage())  # no answer began
+            raise
 
     async def _deliver(
         self,

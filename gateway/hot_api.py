@@ -14,6 +14,8 @@ import msgspec
 from aiohttp import web
 
 from gateway.recorder_metrics import CONTENT_TYPE, render
+from gateway.serving import serve_until_stopped
+from gateway.tls import Certificate
 from lake.hot import HotIndex
 from lake.hot_answers import HotState
 from lake.recorder_state import RecorderState
@@ -90,20 +92,24 @@ async def serve(
     recorder_state: Callable[[], RecorderState],
     ready: Callable[[], None],
     stop: asyncio.Event,
+    certificate: Certificate | None = None,
 ) -> None:
     """Keep the index fresh and answer until stopped."""
     app = HotApi(index, token, recorder_state).build_app()
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-    await runner.setup()
     try:
-        await web.SockSite(runner, listener).start()
-        ready()
-        while not stop.is_set():
-            count = index.step()
-            await asyncio.sleep(0 if count >= BACKLOG else STEP_S)
+        async with asyncio.TaskGroup() as tasks:
+            stepping = tasks.create_task(_keep_fresh(index))
+            await serve_until_stopped(runner, listener, ready, certificate, stop)
+            stepping.cancel()
     finally:
-        await runner.cleanup()
         index.close()
+
+
+async def _keep_fresh(index: HotIndex) -> None:
+    while True:
+        count = index.step()
+        await asyncio.sleep(0 if count >= BACKLOG else STEP_S)
 
 
 def _json(value: Any) -> web.Response:

@@ -12,11 +12,13 @@ from gateway.domain import (
     DecisionInput,
     ExchangeId,
     Fact,
+    GatewayError,
+    Limit,
     Principal,
     Request,
     Route,
 )
-from gateway.records import Record
+from gateway.records import Record, Usage
 from gateway.tables import Tables
 
 if TYPE_CHECKING:
@@ -172,3 +174,38 @@ class Approvals(Protocol):
 
     def url_of(self, approval_id: ApprovalId) -> str:
         """Return where an approver finds it."""
+
+
+class Charge(Protocol):
+    """What a call was charged."""
+
+    def settle(self, usage: Usage | None) -> None:
+        """End the call, once: charge what it used, or where that is unknown what was charged."""
+
+
+class Limits(Protocol):
+    """The limits that all workers share."""
+
+    async def charge(self, limits: Mapping[str, Limit]) -> Charge:
+        """Charge a call to all its limits, or to none.
+
+        Raises:
+            Refusal: a limit is reached.
+            Failure: nobody knows now.
+        """
+
+
+class Cuts(Protocol):
+    """Verdicts that cut a stream, shared by all workers."""
+
+    async def hold(
+        self,
+        principal: Principal,
+        value: Mapping[str, Any],
+        verdict: GatewayError,
+        gone: "asyncio.Future[None]",
+    ) -> None:
+        """Keep a verdict about a body, and return when every worker knows of it."""
+
+    async def check(self, principal: Principal, value: Mapping[str, Any], status: int) -> None:
+        """Raise a verdict that holds for this body as a `Refusal` with this status."""

@@ -17,6 +17,7 @@ from gateway.domain import ExchangeId, Refusal
 from gateway.gate import Gate
 from gateway.messages.body import MAX_BODY_BYTES
 from gateway.messages.errors import error_body
+from gateway.peers import Networks, peer_of
 from gateway.ports import Arrival, CallerGone, Headers
 from gateway.strangers import Strangers
 
@@ -39,7 +40,9 @@ _log = logging.getLogger(__name__)
 class _HttpCaller:
     """The gate's `Caller` over one aiohttp request."""
 
-    def __init__(self, request: web.BaseRequest, gone: "asyncio.Future[None]") -> None:
+    def __init__(
+        self, request: web.BaseRequest, gone: "asyncio.Future[None]", trusted: Networks
+    ) -> None:
         self._request = request
         self.response: web.StreamResponse | None = None
         self._head: tuple[int, Headers] | None = None
@@ -54,7 +57,7 @@ class _HttpCaller:
             path=path,
             query=query,
             headers=headers,
-            peer=request.remote or "",
+            peer=_peer_of(request, trusted),
             by_name=dict(reversed(headers)),
         )
 
@@ -129,6 +132,13 @@ class _HttpCaller:
         return web.Response(status=status, headers=headers)
 
 
+def _peer_of(request: web.BaseRequest, trusted: Networks) -> str:
+    peer = request.remote or ""
+    return (
+        peer_of(peer, request.headers.getall("x-forwarded-for", ()), trusted) if trusted else peer
+    )
+
+
 def _as_text(value: str) -> str:
     """Return a header value of any bytes as characters that every encoder takes."""
     return value.encode("utf-8", "surrogateescape").decode("latin-1")
@@ -182,7 +192,12 @@ class ProxyServer(web.Server):
     """aiohttp's low-level server over a gate."""
 
     def __init__(
-        self, gate: Gate, strangers: Strangers, new_id: Callable[[], ExchangeId], **kwargs: Any
+        self,
+        gate: Gate,
+        strangers: Strangers,
+        new_id: Callable[[], ExchangeId],
+        trusted_proxies: Networks = (),
+        **kwargs: Any,
     ) -> None:
         super().__init__(
             self._handle,
@@ -196,6 +211,7 @@ class ProxyServer(web.Server):
         self._gate = gate
         self._strangers = strangers
         self._new_id = new_id
+        self._trusted_proxies = trusted_proxies
 
     def __call__(self) -> RequestHandler:
         """Return the protocol of a new connection."""
@@ -210,7 +226,7 @@ class ProxyServer(web.Server):
             connection.gone = gone
         if request.transport is None:
             gone.set_result(None)
-        caller = _HttpCaller(request, gone)
+        caller = _HttpCaller(request, gone, self._trusted_proxies)
         try:
             await self._gate.run(caller)
         except CallerGone:
@@ -232,7 +248,7 @@ class ProxyServer(web.Server):
     ) -> web.Response:
         """Return an error answer for a call that has no exchange; counted as an event."""
         code = "http.malformed" if status < 500 else "gateway.error"
-        self._strangers.note(code, request.remote or "")
+        self._strangers.note(code, _peer_of(request, self._trusted_proxies))
         _log.warning("request_refused status=%d error=%s", status, type(exc).__name__)
         exchange_id = self._new_id()
         words = "can't be read as HTTP" if status < 500 else "could not be handled"

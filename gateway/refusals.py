@@ -1,6 +1,6 @@
 """The refusals that decisions give, in words for the caller; pure."""
 
-from gateway.domain import Approval, Decision, Outcome, Refusal
+from gateway.domain import Approval, Decision, GatewayError, Outcome, Refusal
 from gateway.ports import Approvals
 
 
@@ -9,6 +9,11 @@ def refusal_of(decision: Decision) -> Refusal:
     reasons = decision.answer.deny
     sentence = " ".join(reason.message for reason in reasons)
     return Refusal(reasons[0].code, sentence, status=decision.answer.status)
+
+
+def is_verdict(error: GatewayError) -> bool:
+    """Return whether an error is about the answer itself: sent again it would be no other."""
+    return isinstance(error, Refusal) or error.code.startswith("masking_")
 
 
 def unchanged(first: Decision, later: Decision) -> Decision:

@@ -9,10 +9,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from gateway.identity.oidc import ALGORITHMS
 
 
-def _require_loopback(host: str) -> str:
-    if host == "localhost" or ip_address(host).is_loopback:
-        return host
-    raise ValueError("this version listens on loopback only")
+def _require_address(host: str) -> str:
+    if host != "localhost":
+        ip_address(host)
+    return host
 
 
 def _require_secret_reference(value: str) -> str:
@@ -27,7 +27,7 @@ def _require_url(value: str) -> str:
     raise ValueError("an http(s) URL without a slash at the end")
 
 
-Host = Annotated[str, AfterValidator(_require_loopback)]
+Host = Annotated[str, AfterValidator(_require_address)]
 SecretReference = Annotated[str, AfterValidator(_require_secret_reference)]
 Url = Annotated[str, AfterValidator(_require_url)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -39,10 +39,53 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ProxySettings(Section):
+class TlsSettings(Section):
+    """What a listener proves itself with."""
+
+    certificate: Path = Field(description="PEM file with the certificate and its chain.")
+    key: Path = Field(description="PEM file with the private key.")
+
+
+class Listener(Section):
+    """Where a process listens."""
+
+    host: Host = Field("127.0.0.1", description="Address to listen on.")
+    tls: TlsSettings | None = Field(
+        None, description="PEM files `{certificate, key}`; read again when they are renewed."
+    )
+    tls_terminator: str = Field(
+        "", description="What speaks TLS in front of it, by name; or beyond loopback `tls`."
+    )
+    public_url: Url | Literal[""] = Field(
+        "", description="URL under which others reach it; empty: by `host` and `port`."
+    )
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> "Listener":
+        if not self.is_loopback and self.tls is None and not self.tls_terminator:
+            raise ValueError(
+                f"host {self.host} is beyond loopback: give tls its certificate and key, or name "
+                "in tls_terminator what speaks TLS in front of it"
+            )
+        return self
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        return self.host == "localhost" or ip_address(self.host).is_loopback
+
+    def url_at(self, port: int) -> str:
+        """Return the URL of a listener on `port`."""
+        if self.public_url:
+            return self.public_url
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+class ProxySettings(Listener):
     """The data plane."""
 
-    host: Host = Field("127.0.0.1", description="Address to listen on; loopback only for now.")
     port: Port = Field(8484, description="Port that clients use as their base URL.")
     workers: int = Field(0, ge=0, le=64, description="Processes; 0 means one per core.")
     drain_s: float = Field(
@@ -56,10 +99,9 @@ class ProxySettings(Section):
     )
 
 
-class ConsoleSettings(Section):
+class ConsoleSettings(Listener):
     """The control plane."""
 
-    host: Host = Field("127.0.0.1", description="Address to listen on; loopback only for now.")
     port: Port = Field(8485, description="Port of the API that the command line uses.")
     recorders: tuple[Url, ...] = Field(
         (),
@@ -171,10 +213,9 @@ class LakeSettings(Section):
     )
 
 
-class RecorderSettings(Section):
+class RecorderSettings(Listener):
     """The recorder's API, from which consoles read what is not committed yet."""
 
-    host: Host = Field("127.0.0.1", description="Address to listen on; loopback only for now.")
     port: Port = Field(8490, description="Port at which consoles ask for what is not committed.")
     token: SecretReference | Literal[""] = Field(
         "", description="Reference to the consoles' token; empty: made anew at each start."

@@ -3,9 +3,12 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from aiohttp import web
+
+from gateway.tls import Certificate
 
 
 def stop_event() -> asyncio.Event:
@@ -28,14 +31,31 @@ def listen(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
 
 
 async def serve_until_stopped(
-    runner: web.BaseRunner, listener: socket.socket, ready: Callable[[], None]
+    runner: web.BaseRunner,
+    listener: socket.socket,
+    ready: Callable[[], None],
+    certificate: Certificate | None = None,
+    stop: asyncio.Event | None = None,
 ) -> None:
-    """Serve until SIGTERM, then let running calls end within the runner's bound."""
-    stop = stop_event()
+    """Serve until SIGTERM or `stop`, then let running calls end within the runner's bound."""
+    stop = stop or stop_event()
     await runner.setup()
     try:
-        await web.SockSite(runner, listener).start()
-        ready()
-        await stop.wait()
+        async with _renewing(certificate):
+            context = certificate.context if certificate else None
+            await web.SockSite(runner, listener, ssl_context=context).start()
+            ready()
+            await stop.wait()
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def _renewing(certificate: Certificate | None) -> AsyncIterator[None]:
+    if certificate is None:
+        yield
+        return
+    async with asyncio.TaskGroup() as tasks:
+        watch = tasks.create_task(certificate.keep_renewing())
+        yield
+        watch.cancel()

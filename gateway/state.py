@@ -1,6 +1,12 @@
 """The state database: what several workers and hosts must agree on. SQLAlchemy Core only."""
 
+import hashlib
+import hmac
+import json
 import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -41,6 +47,31 @@ VERDICTS = sa.Table(
     comment="One per person and approval, with the approver's groups at that time.",
 )
 
+LIMITS = sa.Table(
+    "limits",
+    METADATA,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("unit", sa.String(16), nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("window_s", sa.Integer, nullable=False),
+    sa.Column("counter", sa.LargeBinary, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),
+    comment="What is used of each limit, by `gateway.leases`; as sized by the last call.",
+)
+
+CUTS = sa.Table(
+    "cuts",
+    METADATA,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("issuer", sa.String(512), nullable=False),
+    sa.Column("sub", sa.String(512), nullable=False),
+    sa.Column("code", sa.String(64), nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),
+    comment="Verdicts that cut a stream, for its re-send; about a minute each.",
+)
+
 KEYS = sa.Table(
     "keys",
     METADATA,
@@ -65,6 +96,15 @@ def create_state(url: str) -> None:
     engine.dispose()
 
 
+@contextmanager
+def write(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Open a transaction that may write by what it read: SQLite locks at the first read."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield connection
+
+
 def shared_key(engine: sa.Engine, name: str) -> bytes:
     """Return the key `name`, made by whoever asks first."""
     query = sa.select(KEYS.c.value).where(KEYS.c.name == name)
@@ -79,6 +119,16 @@ def shared_key(engine: sa.Engine, name: str) -> bytes:
         pass  # Another process was first; its key is the one.
     with engine.connect() as connection:
         return bytes(connection.execute(query).scalar_one())
+
+
+def digest_call(secret: bytes, context: list[Any], value: Mapping[str, Any]) -> str:
+    """Return an HMAC by which the same request body is known in the same context.
+
+    Clients re-send a broken stream without `stream`, so that field does not count.
+    """
+    body = {name: inner for name, inner in value.items() if name != "stream"}
+    text = json.dumps([*context, body], sort_keys=True).encode()
+    return hmac.new(secret, text, hashlib.sha256).hexdigest()
 
 
 def _tune_sqlite(connection: sa.engine.interfaces.DBAPIConnection, _record: object) -> None:

@@ -10,6 +10,7 @@ package gateway.decision
 import data.gateway.approval
 import data.gateway.config
 import data.gateway.grants
+import data.gateway.limits
 import data.gateway.org
 import data.gateway.recording
 import data.gateway.settings
@@ -27,7 +28,7 @@ main := {
 	"approval": approval.obligation,
 	"recording": recording.obligation,
 	"masking": {"request": [], "record": [], "response": _masked_in_response, "echo": "refuse"},
-	"limits": {},
+	"limits": limits.obligation,
 }
 
 default _allow := false
@@ -45,7 +46,7 @@ _allow if {
 #   message: The policy has just changed. Send the request again.
 _deny := {rego.metadata.rule().custom} if not _signals_current
 
-_deny := ((org.deny | approval.deny) | _team_deny) | _endpoint_deny if _signals_current
+_deny := (((org.deny | approval.deny) | limits.deny) | _team_deny) | _endpoint_deny if _signals_current
 
 _signals_current if input.signals_revision == data.system.bundles.gateway.manifest.revision
 

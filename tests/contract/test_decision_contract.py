@@ -117,6 +117,15 @@ def changed(**fields: Any) -> dict[str, Any]:
 
 WAITING = {"approval__required": True, "approval__approvers": ["leads"]}
 REASON = [{"code": "x", "message": "X."}]
+LIMIT = {
+    "code": "limits.reached",
+    "message": "Enough.",
+    "unit": "tokens",
+    "limit": 5,
+    "window_s": 60,
+    "cost": 1,
+    "counts": ["output_tokens"],
+}
 
 
 @pytest.mark.parametrize(
@@ -132,7 +141,14 @@ REASON = [{"code": "x", "message": "X."}]
         pytest.param(changed(masking__request=["jwt"]), id="masking of requests"),
         pytest.param(changed(masking__record=["jwt"]), id="masking of records"),
         pytest.param(changed(masking__echo="allow"), id="echo"),
-        pytest.param(changed(limits={"max_tokens": 5}), id="limits"),
+        pytest.param(changed(limits={"max_tokens": 5}), id="a limit that is a number"),
+        pytest.param(changed(limits={"a": LIMIT | {"unit": "euros"}}), id="a limit of euros"),
+        pytest.param(changed(limits={"a": LIMIT | {"window_s": 0}}), id="a limit in no time"),
+        pytest.param(changed(limits={"a": LIMIT | {"limit": -1}}), id="a limit below nothing"),
+        pytest.param(changed(limits={"a": LIMIT | {"counts": ["x"]}}), id="an unknown count"),
+        pytest.param(
+            changed(limits={str(n): LIMIT for n in range(33)}), id="more limits than are kept"
+        ),
         pytest.param(
             changed(allow=False, approval__scope="session", **WAITING), id="session scope"
         ),
@@ -170,6 +186,9 @@ def test_supports_lists_nothing_that_a_later_version_brings() -> None:
     assert SUPPORTS == (
         "approval.required=true",
         "approval.scope=request",
+        "limits.unit=concurrent",
+        "limits.unit=requests",
+        "limits.unit=tokens",
         "masking.response",
         "recording.content=metadata",
         "recording.content=none",

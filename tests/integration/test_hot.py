@@ -100,7 +100,7 @@ def test_a_running_stream_is_seen_at_once_and_exactly_once_until_it_is_in_the_ta
 
 def test_a_running_exchange_is_listed_and_shown_by_the_command_line(paced: Deployment) -> None:
     token = paced.token("ida", "eng")
-    call = ask_slowly(paced, token, "s-cli", "[[demo length=1200 pace=100]]")
+    call = ask_slowly(paced, token, "s-cli", "[[demo length=2400 pace=100]]")
     time.sleep(VISIBLE_S)
     assert "running 1" in paced.run("sessions", "list", token=token)
     (shown,) = map(

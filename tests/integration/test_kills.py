@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import pytest
 from support.deployment import ROOT, Deployment, running
@@ -58,13 +58,12 @@ class Load:
         self.unanswered = 0
         self._threads = [threading.Thread(target=self._call_on) for _ in range(CALLERS)]
 
-    def start(self) -> None:
-        """Begin."""
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
+        return self
 
-    def stop(self) -> None:
-        """End after the running calls."""
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join(60)
@@ -147,15 +146,13 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     }
     chance, kills = random.Random(seed), Counter[str]()
     with running(tmp_path / "var", environment=environment) as deployment:
-        load = Load(deployment, deployment.token(ttl="12h"))
-        load.start()
-        for number in range(KILLS):
-            time.sleep(chance.uniform(0, 0.4))
-            kills[kill_one(deployment, order, chance, number)] += 1
-            if number % 4 == 3:
-                wait_until_all_run(deployment)
-        wait_until_all_run(deployment)
-        load.stop()
+        with Load(deployment, deployment.token(ttl="12h")) as load:
+            for number in range(KILLS):
+                time.sleep(chance.uniform(0, 0.4))
+                kills[kill_one(deployment, order, chance, number)] += 1
+                if number % 4 == 3:
+                    wait_until_all_run(deployment)
+            wait_until_all_run(deployment)
         check(deployment, load, f"seed {seed}, kills {dict(kills)}")
 
 

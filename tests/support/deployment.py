@@ -56,7 +56,6 @@ class Deployment:
             **os.environ,
             "COUNTERSIGN_FOLDER": str(self.folder),
             "COUNTERSIGN_TOKEN": token,
-            "COUNTERSIGN_CONSOLE_URL": self.console_url,
         }
         done = subprocess.run(
             [*COUNTERSIGN, *arguments],

@@ -20,7 +20,9 @@ from gateway.domain import (
     ExchangeId,
     Failure,
     GatewayError,
+    Limit,
     Principal,
+    Refusal,
     Request,
     Route,
 )
@@ -28,7 +30,7 @@ from gateway.gate import Gate
 from gateway.masking.rules import MaskTable
 from gateway.masking.seals import Seals
 from gateway.ports import Arrival, CallerGone, Headers
-from gateway.records import Closing, Opening, Record
+from gateway.records import Closing, Opening, Record, Usage
 from gateway.request_masks import RequestMasks
 from gateway.scans import Scans
 from gateway.strangers import Strangers
@@ -318,6 +320,49 @@ class FakeApprovals:
         return f"https://console.test/{approval_id}"
 
 
+@dataclass
+class FakeLimits:
+    """Notes what is charged and settled, or refuses."""
+
+    log: list[Any]
+    refusal: GatewayError | None = None
+    settled: list[Usage | None] = field(default_factory=list)
+
+    async def charge(self, limits: Mapping[str, Limit]) -> "FakeLimits":
+        if limits:
+            self.log.append("charge")
+        if self.refusal is not None:
+            raise self.refusal
+        self.settled = []
+        return self
+
+    def settle(self, usage: Usage | None) -> None:
+        self.settled.append(usage)
+
+
+@dataclass
+class FakeCuts:
+    """Keeps verdicts by body in memory."""
+
+    log: list[Any]
+    held: list[tuple[Mapping[str, Any], GatewayError]] = field(default_factory=list)
+
+    async def hold(
+        self,
+        principal: Principal,
+        value: Mapping[str, Any],
+        verdict: GatewayError,
+        gone: "asyncio.Future[None]",
+    ) -> None:
+        self.log.append("hold the verdict")
+        self.held.append((value, verdict))
+
+    async def check(self, principal: Principal, value: Mapping[str, Any], status: int) -> None:
+        for body, verdict in self.held:
+            if dict(body) | {"stream": None} == dict(value) | {"stream": None}:
+                raise Refusal(verdict.code, verdict.message, status=status)
+
+
 class Clock:
     """A clock that tests move."""
 
@@ -346,6 +391,8 @@ class World:
         self.log = self.caller.log
         self.journal = FakeJournal(self.log)
         self.upstream = FakeUpstream(self.log, self.answer)
+        self.limits = FakeLimits(self.log)
+        self.cuts = FakeCuts(self.log)
         self.strangers = Strangers(self.journal, self.clock, lambda: "evt_1")
         self.unrecorded = Unrecorded(self.journal, self.clock, lambda: "evt_1")
         self.gate = Gate(
@@ -354,6 +401,8 @@ class World:
             journal=self.journal,
             approvals=self.approvals,
             upstream=self.upstream,
+            limits=self.limits,
+            cuts=self.cuts,
             strangers=self.strangers,
             unrecorded=self.unrecorded,
             now_ns=self.clock,

@@ -44,7 +44,7 @@ def test_an_override_replaces_one_setting_of_a_section(file: Path) -> None:
 
 def test_all_errors_are_said_at_once(file: Path) -> None:
     file.write_text(
-        "proxy: {port: 0, colour: red, host: 0.0.0.0}\n"
+        "proxy: {port: 0, colour: red, host: nowhere}\n"
         "issuers: [{url: 'https://x', audiences: [], algorithms: [HS256]}]\n"
         "endpoints: {claude: {base_url: 'claude', credential: sk-secret}}\n"
     )
@@ -97,3 +97,24 @@ def test_every_setting_says_what_it_is() -> None:
     rows = list(describe_settings())
     assert len(rows) > 30
     assert [name for name, _, text in rows if not text] == []
+
+
+def test_beyond_loopback_it_needs_tls_or_who_speaks_it(file: Path) -> None:
+    assert errors_of(file, proxy={"host": "0.0.0.0"}) == [
+        "proxy: host 0.0.0.0 is beyond loopback: give tls its certificate and key, or name in "
+        "tls_terminator what speaks TLS in front of it"
+    ]
+    tls = {"certificate": "/tls.crt", "key": "/tls.key"}
+    assert load_settings(file, proxy={"host": "0.0.0.0", "tls": tls}).proxy_url.startswith("https")
+    terminated = {"host": "::", "tls_terminator": "the ingress", "port": 9000}
+    assert load_settings(file, proxy=terminated).proxy_url == "http://[::1]:9000"
+
+
+def test_a_listener_is_known_by_its_public_url(file: Path) -> None:
+    console = {"public_url": "https://console.test"}
+    assert load_settings(file, console=console).console_url == "https://console.test"
+
+
+def test_the_demo_never_leaves_the_machine() -> None:
+    proxy = {"host": "192.0.2.1", "tls_terminator": "the ingress"}
+    assert errors_of(None, demo=True, proxy=proxy) == ["demo: listens on loopback only"]
