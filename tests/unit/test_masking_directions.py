@@ -59,7 +59,8 @@ async def test_strings_are_masked_for_the_model_and_all_else_stays_byte_for_byte
     world = await run(body, None, masking(request=["aws"]))
     ((_, _, forwarded),) = world.upstream.forwarded
     assert forwarded == (
-        b'{ "model":"m" ,"max_tokens":9, "metadata": {"user_id": "[masked]"}, "x": 1.50,\n "messages":'
+        b'{ "model":"m" ,"max_tokens":9, "metadata": {"user_id": "[masked]"}, "x": 1.50,\n '
+        b'"messages":'
         b' [{"role":"user","content":[{"type":"text","text":"[masked] \xc3\xa9"}]}]}'
     )
     assert recorded(world) == forwarded
@@ -169,7 +170,7 @@ async def test_pieces_masked_by_other_rules_are_never_shared() -> None:
 
 
 def tool_use(*pieces: str) -> FakeAnswer:
-    events = [
+    events: list[tuple[str, dict[str, Any]]] = [
         ("message_start", {"message": {}}),
         ("content_block_start", {"index": 0, "content_block": {"type": "tool_use", "input": {}}}),
         *(
@@ -250,7 +251,7 @@ async def test_streamed_thinking_is_sealed_with_its_signature() -> None:
         *({"type": "thinking_delta", "thinking": p} for p in ("so AKIA01234", "56789ABCDEF it is")),
         {"type": "signature_delta", "signature": "sig=="},
     ]
-    events = [
+    events: list[tuple[str, dict[str, Any]]] = [
         (
             "content_block_start",
             {"index": 0, "content_block": {"type": "thinking", "thinking": "", "signature": ""}},
