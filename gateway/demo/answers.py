@@ -141,17 +141,25 @@ def _say(question: Question, steering: Steering, said: str) -> list[Content]:
     return [*found, text, ToolUse(f"toolu_{secrets.token_hex(12)}", name, _tool_input(steering))]
 
 
-def _cite(kind: str | None) -> list[dict[str, object]]:
+def _cite(kind: str | None) -> Sequence[dict[str, object]]:
     if kind is None:
-        return []
-    cited = {"type": "char_location", "cited_text": sentence(kind), "document_index": 0}
+        return ()
+    cited: dict[str, object] = {
+        "type": "char_location",
+        "cited_text": sentence(kind),
+        "document_index": 0,
+    }
     return [cited | {"start_char_index": 0, "end_char_index": len(sentence(kind))}]
 
 
 def _find(kind: str | None) -> list[Content]:
     if kind is None:
         return []
-    page = {"type": "web_search_result", "title": sentence(kind), "url": "https://found.test/"}
+    page: dict[str, object] = {
+        "type": "web_search_result",
+        "title": sentence(kind),
+        "url": "https://found.test/",
+    }
     return [Result(f"srvtoolu_{secrets.token_hex(12)}", [page | {"encrypted_content": "ZGVtbw=="}])]
 
 

@@ -133,8 +133,8 @@ class _Claude:
             await asyncio.sleep(steering.slow_s)
         if steering.fail is not None:
             told = " ".join(sentence(kind) for kind in steering.secrets)
-            message = f"The demo was asked to fail with {steering.fail}. {told}"
-            raise ApiError(steering.fail, message.strip())
+            why = f"The demo was asked to fail with {steering.fail}. {told}"
+            raise ApiError(steering.fail, why.strip())
         message = compose(question, steering, said, self._key)
         if question.stream:
             response = await send_stream(request, stream(message, steering), steering)
