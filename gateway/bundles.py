@@ -20,7 +20,7 @@ from aiohttp import web
 from gateway.domain import Fact, Failure
 from gateway.masking.specs import BadRule
 from gateway.table_files import find_place
-from gateway.tables import Source, compile_tables
+from gateway.tables import Source, Tables, compile_tables
 
 WATCH_EVERY_S = 1.0
 MAX_STATUS_BYTES = 1024 * 1024
@@ -96,19 +96,22 @@ def build_bundle(opa: Path, policies: Path) -> Bundle:
 
 
 def check_tables(opa: Path, policies: Path, bundle: Bundle) -> None:
-    """Prove that the gateway could use the bundle's tables, as OPA will give them.
-
-    Raises:
-        BadPolicy: it could not; the message names file and line where there is one.
-    """
+    """Prove that the gateway could use the bundle's tables, as OPA will give them."""
     with tempfile.NamedTemporaryFile(suffix=".tar.gz") as archive:
         archive.write(bundle.archive)
         archive.flush()
-        reply = _run_opa(
-            opa, policies, "eval", "--bundle", archive.name, "--format", "raw", _TABLES
-        )
+        load_tables(opa, policies, archive.name, bundle.revision)
+
+
+def load_tables(opa: Path, policies: Path, bundle: str = ".", revision: str = "") -> Tables:
+    """Return the tables of a folder of policies, or of a bundle that was built from it.
+
+    Raises:
+        BadPolicy: they can't be used; the message names file and line where there is one.
+    """
+    reply = _run_opa(opa, policies, "eval", "--bundle", bundle, "--format", "raw", _TABLES)
     try:
-        compile_tables(bundle.revision, msgspec.json.decode(reply, type=Source))
+        return compile_tables(revision, msgspec.json.decode(reply, type=Source))
     except BadRule as e:
         raise BadPolicy(f"{find_place(policies, e)}: {e}") from e
     except msgspec.MsgspecError as e:

@@ -1,14 +1,16 @@
 """The tables that a bundle carries for the gateway: masks and signals, compiled; pure."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-import re2
 
 from gateway.domain import Fact, Signal, Strict
-from gateway.masking.rules import Rule, compile_rules
+from gateway.masking.rules import Rule, compile_re2, compile_rules
 from gateway.masking.specs import BadRule, MaskTable, read_masks
+
+if TYPE_CHECKING:
+    import re2
 
 MAX_CAPTURES = 8
 MAX_CAPTURE_CHARS = 256
@@ -122,13 +124,11 @@ def compile_tables(revision: str, source: Source) -> Tables:
 
 
 def _compile_signal(name: str, spec: SignalSpec) -> tuple["re2._Regexp", "re2._Regexp | None"]:
-    try:
-        pattern = re2.compile(spec.pattern)
-        alphabet = re2.compile(f"{spec.alphabet}+") if spec.captures else None
-    except re2.error as e:
-        raise BadRule(f"signal {name}", f"the pattern is not RE2: {e}", "pattern") from e
+    rule = f"signal {name}"
+    pattern = compile_re2(rule, spec.pattern)
+    alphabet = compile_re2(rule, f"{spec.alphabet}+") if spec.captures else None
     if spec.captures and (pattern.groups < 1 or not spec.alphabet):
-        raise BadRule(f"signal {name}", "captures need a group and an alphabet")
+        raise BadRule(rule, "captures need a group and an alphabet")
     return pattern, alphabet
 
 

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from gateway.masking.looks import Hit, Look, Undecided, lower
+from gateway.masking.looks import Hit, Look, Undecided, is_word, lower
 from gateway.masking.specs import FieldSpec
 from gateway.masking.tails import QuotedTail, RunTail, Tail
 from gateway.masking.templates import Template
@@ -25,7 +25,10 @@ class FieldRule:
 
     def __init__(self, name: str, spec: FieldSpec) -> None:
         self.name = name
-        self.begins = tuple(sorted(map(lower, spec.names), key=len, reverse=True))
+        self.paths = tuple(tuple(lower(path).split(".")) for path in spec.paths)
+        """Keys, outermost first."""
+        names = {*map(lower, spec.names), *(path[-1] for path in self.paths)}
+        self.begins = tuple(sorted(names, key=len, reverse=True))
         self.first_characters = {c for word in self.begins for c in (word[0], word[0].upper())}
         self._template = Template(name, spec.replace)
         self._bare = RunTail(_BARE[spec.value])
@@ -36,6 +39,19 @@ class FieldRule:
             '\\"': escaped,
             "\\'": escaped,
         }
+
+    def stands_below(self, text: str, start: int, keys: tuple[str, ...]) -> bool:
+        """Say whether what begins at `start`, within `keys`, is the end of one of the paths."""
+        if is_word(text[max(0, start - 1) : start]) or text[max(0, start - 1) : start] in {
+            "_",
+            "-",
+        }:
+            return False
+        return any(
+            keys[-len(path) + 1 :] == path[:-1]
+            and lower(text[start : start + len(path[-1])]) == path[-1]
+            for path in self.paths
+        )
 
     def look(self, text: str, start: int, *, is_end: bool) -> Look:
         """Say whether a match begins at `start`."""

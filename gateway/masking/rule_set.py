@@ -29,6 +29,7 @@ class RuleSet:
             if not isinstance(rule, WordRule):
                 for character in rule.first_characters:
                     self._lookers[character].append(rule)
+        self.knows_paths = any(isinstance(rule, FieldRule) and rule.paths for rule in rules)
         self._needs = [rule.needs for rule in self.finders]
         patterns = [rule for rule in rules if isinstance(rule, PatternRule)]
         fields = [rule for rule in rules if isinstance(rule, FieldRule)]
@@ -70,8 +71,9 @@ class RuleSet:
         What is before `floor` is out already.
         """
         if len(text) < _SHORT:
-            if any(search(text, floor) for search in self._short):
-                return -1
+            for search in self._short:
+                if search(text, floor):
+                    return -1
             if self._fold is not None and self._fold(lower(text), floor):
                 return -1
         elif self.search(plain(text), floor) >= 0:
@@ -132,10 +134,13 @@ class OpenStart:
         for each in reversed(classes[:-1]):
             optional = f"(?:{each}{optional})?"
         self._beginning = re.compile(optional)
+        self._last = re.compile("|".join({*classes[:-1]} or {"(?!)"}))
 
     def find(self, text: str, floor: int) -> int:
         """Return where the longest begins that `text` ends in."""
         size = len(text)
+        if not size or not self._last.match(text, size - 1):
+            return size
         for start in range(max(floor, size - self._reach), size):
             if self._beginning.fullmatch(text, start) and (
                 not self._must_be_apart or is_apart(text, start)

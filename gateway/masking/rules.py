@@ -22,6 +22,9 @@ __all__ = ["BadRule", "MaskTable", "PatternRule", "Rule", "WordRule", "compile_r
 _CLASS = r"\[(?:[^\[\]\\]|\\[\w\\\[\]-])+\]"
 _STEP = re.compile(rf"({_CLASS})(?:\{{(\d{{1,2}})\}})?")
 _MOST_STEPS = 16
+_PATH = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+")
+_QUIET = re2.Options()
+_QUIET.log_errors = False
 
 
 def compile_rules(table: Mapping[str, Spec]) -> "dict[str, Rule]":
@@ -41,8 +44,7 @@ def _compile(name: str, spec: Spec) -> "Rule":
         raise BadRule(rule, str(e), "replace") from e
     match spec:
         case FieldSpec():
-            if not spec.names:
-                raise BadRule(rule, "a field rule needs names", "names")
+            _check_field(rule, spec)
             return FieldRule(name, spec)
         case PatternSpec() if [bool(spec.begins), bool(spec.starts), bool(spec.needs)].count(
             True
@@ -54,6 +56,13 @@ def _compile(name: str, spec: Spec) -> "Rule":
             return PatternRule(name, Form(rule, spec, template), spec)
         case BlockSpec():
             return PatternRule(name, Form(rule, spec, template), spec)
+
+
+def _check_field(rule: str, spec: FieldSpec) -> None:
+    if bool(spec.names) == bool(spec.paths):
+        raise BadRule(rule, "either `names` or `paths` must say which fields")
+    if not all(map(_PATH.fullmatch, spec.paths)):
+        raise BadRule(rule, "a path is names with dots between them", "paths")
 
 
 class Form:
@@ -186,15 +195,21 @@ Rule = PatternRule | FieldRule | WordRule
 
 
 def _compile_pattern(rule: str, pattern: str) -> "re2._Regexp":
-    try:
-        compiled = re2.compile(pattern)
-    except re2.error as e:
-        raise BadRule(rule, f"the pattern is not RE2: {e}", "pattern") from e
+    compiled = compile_re2(rule, pattern)
     if compiled.groups > 1:
         raise BadRule(rule, "only one group can say what of a match is masked", "pattern")
     if compiled.match("") is not None:
         raise BadRule(rule, "the pattern matches nothing at all", "pattern")
     return compiled
+
+
+def compile_re2(rule: str, pattern: str) -> "re2._Regexp":
+    """Return a compiled pattern; raises `BadRule`."""
+    try:
+        return re2.compile(pattern, _QUIET)
+    except re2.error as e:
+        reason = e.args[0].decode() if e.args and isinstance(e.args[0], bytes) else str(e)
+        raise BadRule(rule, f"the pattern is not RE2: {reason}", "pattern") from e
 
 
 def _compile_alphabet(rule: str, alphabet: str) -> re.Pattern[str]:

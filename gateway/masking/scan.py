@@ -1,5 +1,7 @@
 """Finds one match after the other in a text of which all that is known is at hand."""
 
+from gateway.masking.fields import FieldRule
+from gateway.masking.keys import Keys
 from gateway.masking.looks import Look, Undecided
 from gateway.masking.rule_set import RuleSet, plain
 
@@ -7,7 +9,11 @@ from gateway.masking.rule_set import RuleSet, plain
 class Scan:
     """One pass over a text. What was found further on is kept: no part is searched twice."""
 
-    def __init__(self, rules: RuleSet, text: str, *, is_end: bool) -> None:
+    def __init__(
+        self, rules: RuleSet, text: str, *, is_end: bool, keys: Keys | None = None, floor: int = 0
+    ) -> None:
+        """Begin at `floor`; `keys` know the text before it."""
+        self._keys, self._read_up_to = (keys.copy() if keys else None), floor
         self._rules = rules
         self._text = text
         self._plain = plain(text)
@@ -57,7 +63,16 @@ class Scan:
 
     def _look(self, position: int) -> tuple[Look, str]:
         for rule in self._rules.lookers_at(self._text[position]):
+            if isinstance(rule, FieldRule) and rule.paths and not self._is_below(rule, position):
+                continue
             found = rule.look(self._text, position, is_end=self._is_end)
             if found:
                 return found, rule.name
         return None, ""
+
+    def _is_below(self, rule: FieldRule, position: int) -> bool:
+        if self._keys is None:
+            return False
+        self._keys.feed(self._text[self._read_up_to : position])
+        self._read_up_to = max(position, self._read_up_to)
+        return rule.stands_below(self._text, position, self._keys.enclosing())

@@ -69,7 +69,7 @@ class FieldSpec(Strict, frozen=True, kw_only=True, tag_field="kind", tag="field"
     names: tuple[_Text, ...] = ()
     """In any case, also as the end of a longer name."""
     paths: tuple[_Text, ...] = ()
-    """Names below other names: `database.password`."""
+    """Or: names with those they stand below, `database.password`, at any depth; in any case."""
     value: Literal["word", "line"] = "word"
     """How far a value without quotes goes."""
     replace: _Text

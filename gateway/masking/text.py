@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from gateway.masking.keys import Keys
 from gateway.masking.looks import CONTEXT, Hit
 from gateway.masking.rule_set import RuleSet, rule_set
 from gateway.masking.rules import Rule
@@ -26,6 +27,7 @@ class TextMasker:
         """The last characters before what is held."""
         self._held = ""
         self._value: _Value | None = None
+        self._keys = Keys() if self._rules.knows_paths else None
 
     @property
     def is_holding(self) -> bool:
@@ -35,11 +37,13 @@ class TextMasker:
     def feed(self, chunk: str) -> str:
         """Take in more text and return what can be released now."""
         floor = len(self._context)
-        text = f"{self._context}{self._held}{chunk}"
+        text = self._context + self._held + chunk
         if self._value is None:
             stop = self._rules.open_from(text, floor)
             if stop >= 0:
-                self._keep(text, stop)
+                self._context, self._held = text[max(0, stop - CONTEXT) : stop], text[stop:]
+                if self._keys is not None:
+                    self._keys.feed(text[floor:stop])
                 return text[floor:stop]
         return self._advance(text, floor, is_end=False)
 
@@ -50,6 +54,8 @@ class TextMasker:
             text = self._context + self._held
             released = self._advance(text, len(self._context), is_end=True)
         self._keep("", 0)
+        if self._keys is not None:
+            self._keys = Keys()
         return released
 
     def _keep(self, text: str, start: int) -> None:
@@ -57,7 +63,7 @@ class TextMasker:
 
     def _advance(self, text: str, floor: int, *, is_end: bool) -> str:
         released: list[str] = []
-        scan = Scan(self._rules, text, is_end=is_end)
+        scan = Scan(self._rules, text, is_end=is_end, keys=self._keys, floor=floor)
         start = floor
         while True:
             if self._value is not None:
@@ -76,6 +82,8 @@ class TextMasker:
             released += (text[start : found.begin], self._mask_before(text, found))
             start, self._value = found.end, _Value(found, text[found.start : found.end])
         self._keep(text, start)
+        if self._keys is not None:
+            self._keys.feed(text[floor:start])
         return "".join(released)
 
     def _mask_before(self, text: str, hit: Hit) -> str:

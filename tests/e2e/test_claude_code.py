@@ -209,3 +209,29 @@ def test_masked_thinking_goes_on_in_a_loop_of_tools(
         {"ending": "delivered", "status": 200, "masks_applied": masks},
         {"ending": "delivered", "status": 200, "masks_applied": []},
     ]
+
+
+def test_a_stream_that_is_cut_is_refused_again_with_the_same_sentence(
+    claude_code: ClaudeCode, deployment: Deployment, user: str
+) -> None:
+    token = deployment.token(user=user)
+    prompt = "[[demo tool=Bash tool-secret=github]] List it."
+    shown = claude_code.ask(prompt, "--allowedTools", "Bash", ANTHROPIC_AUTH_TOKEN=token)
+    columns = "exchange_id, ending, status, error_code, stream"
+    cut, again = all_recorded(deployment, user, columns)
+    assert cut | {"exchange_id": ""} == {
+        "exchange_id": "",
+        "ending": "failed",
+        "status": 200,
+        "error_code": "masking_blocked",
+        "stream": True,
+    }
+    assert again | {"exchange_id": ""} == {
+        "exchange_id": "",
+        "ending": "refused",
+        "status": 451,
+        "error_code": "masking_blocked",
+        "stream": False,
+    }
+    assert shown.status == 1
+    assert f"[masking_blocked, {again['exchange_id']}]" in shown.text

@@ -111,11 +111,13 @@ def running(
     folder: Path,
     *arguments: str,
     environment: dict[str, str] | None = None,
+    config: Path | None = None,
     base_port: int | None = None,
 ) -> Iterator[Deployment]:
-    """Start a deployment in `folder`, and stop it as Ctrl-C does."""
+    """Start a deployment in `folder`, and stop it as Ctrl-C does; without `config`, the demo."""
     base_port = base_port or free_base_port()
-    command = [*COUNTERSIGN, "up", "--demo", "--folder", str(folder)]
+    kind = ["--config", str(config)] if config else ["--demo"]
+    command = [*COUNTERSIGN, "up", *kind, "--folder", str(folder)]
     process = subprocess.Popen(
         [*command, "--base-port", str(base_port), *arguments],
         cwd=ROOT,
