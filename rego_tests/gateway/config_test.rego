@@ -14,7 +14,9 @@ test_the_classes_that_rules_name_are_kept[name] if {
 test_the_default_class_is_kept if lifecycle.main.classes[config.settings.retention_class]
 
 test_every_mask_that_is_named_exists[name] if {
-	some name in array.concat(config.masking, [name | some group in config.groups; some name in group.masking])
+	some holder in array.concat([config], [group | some group in config.groups])
+	some direction in ["masking", "request_masking", "record_masking"]
+	some name in holder[direction]
 	_is_mask(name)
 }
 
