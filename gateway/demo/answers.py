@@ -9,7 +9,7 @@ import re
 import secrets
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -164,7 +164,7 @@ def _find(kind: str | None) -> list[Content]:
 
 
 def _tool_input(steering: Steering) -> dict[str, object]:
-    given = {name: _fill_in(value) for name, value in steering.input.items()}
+    given = {_fill_in(name): _fill_in(value) for name, value in steering.input.items()}
     match steering.tool_secret:
         case None:
             return given
@@ -174,7 +174,7 @@ def _tool_input(steering: Steering) -> dict[str, object]:
             return given | {"note": sentence(kind)}
 
 
-def _fill_in(value: object) -> object:
+def _fill_in(value: Any) -> Any:
     """Return a string with the secrets that it names; anything else as it is."""
     if not isinstance(value, str):
         return value

@@ -149,7 +149,7 @@ _ROWS = (
     _Directive(
         "input",
         "input={JSON}",
-        "the input of the tool; <secret=KIND> in a string is the secret itself",
+        "the input of the tool; <secret=KIND> in it is the secret itself",
         _object,
     ),
     _Directive(
