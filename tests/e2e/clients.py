@@ -105,11 +105,6 @@ def typescript(base_url: str, token: str, how: str, prompt: str) -> Shown:
     return finish(process)
 
 
-def without_tags(text: str) -> str:
-    """Return an answer without the tags of masked values, which differ from session to session."""
-    return re.sub(r"(\[masked:\w+)#[0-9a-f]{8}\]", r"\1]", text)
-
-
 def without_ids(text: str) -> str:
     """Return an answer without what differs from one answer of the demo Claude to the next."""
     return _IDS.sub(r"\1_", text)

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from support.deployment import Deployment
 
-from e2e.clients import NOTICE, ClaudeCode, Shown, all_recorded, finish, recorded, without_tags
+from e2e.clients import NOTICE, ClaudeCode, Shown, all_recorded, finish, recorded, untagged
 from gateway.demo.specimens import specimen
 
 pytestmark = pytest.mark.e2e
@@ -130,10 +130,8 @@ def test_a_secret_in_the_answer_is_shown_masked(
     token, prompt = deployment.token(user=user), f"[[demo secret=aws]] {PROMPT}"
     shown = claude_code.ask(prompt, "--session-id", session, ANTHROPIC_AUTH_TOKEN=token)
     told = "The access key id is [masked:aws_access_key], rotate it soon."
-    assert (shown.status, without_tags(shown.text)) == (
-        0,
-        f"{NOTICE} {told} You said: {PROMPT}\n",
-    )
+    assert untagged(shown.text) == f"{NOTICE} {told} You said: {PROMPT}\n"
+    assert shown.status == 0
     assert specimen("aws") not in shown.text
     masks = [{"rule": "aws_access_key", "place": "text", "count": 1}]
     assert recorded(deployment, user, COLUMNS) == [row(session, masks_applied=masks)]
@@ -218,7 +216,7 @@ def test_a_stream_that_is_cut_is_refused_again_with_the_same_sentence(
     claude_code: ClaudeCode, deployment: Deployment, user: str
 ) -> None:
     token = deployment.token(user=user)
-    prompt = '[[demo tool=Bash input={"<secret=github>": 1}]] List it.'
+    prompt = "[[demo tool=Bash tool-secret=github]] List it."
     shown = claude_code.ask(prompt, "--allowedTools", "Bash", ANTHROPIC_AUTH_TOKEN=token)
     columns = "exchange_id, ending, status, error_code, stream"
     cut, again = all_recorded(deployment, user, columns)
