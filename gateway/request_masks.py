@@ -79,7 +79,7 @@ class RequestMasks:
 
     def _tagger(self, session: Session) -> Tagger | None:
         seals = self.seals.of(session)
-        return keyed_tagger(seals.tag_key()) if seals else None
+        return keyed_tagger(seals.tag_key) if seals else None
 
     def _mask(
         self,

@@ -26,7 +26,7 @@ class Scope:
         self.tally = tally
         self._echo = echo
         self._seals = seals
-        self._tagger = keyed_tagger(seals.tag_key()) if seals else None
+        self._tagger = keyed_tagger(seals.tag_key) if seals else None
         self._last_rule = ""
         """That matched."""
 

@@ -19,10 +19,16 @@ _TAG = re.compile(r"[^A-Za-z0-9\[<({]?\{tag\}")
 """With the sign that sets it apart, which goes where there is no tag."""
 
 
-def keyed_tagger(key: bytes) -> Tagger:
-    """Return what tags values under a session's key: HMAC-SHA256, 8 hex digits."""
+def keyed_tagger(key_of: Callable[[], bytes]) -> Tagger:
+    """Return what tags values under a session's key: HMAC-SHA256, 8 hex digits.
+
+    The key is asked for with the first value: most answers have none.
+    """
+    key = b""
 
     def tag(value: str) -> str:
+        nonlocal key
+        key = key or key_of()
         digest = hmac.digest(key, value.encode("utf-8", "surrogatepass"), hashlib.sha256)
         return digest[:_TAG_BYTES].hex()
 

@@ -23,7 +23,7 @@ from gateway.masking.templates import keyed_tagger
 from gateway.masking.text import TextMasker
 
 ROOT = Path(__file__).parents[2]
-TAGGER = keyed_tagger(b"key")
+TAGGER = keyed_tagger(lambda: b"key")
 NAMES = tuple(sorted(source().masks))
 SETS = {
     "default": shipped().find_rules(DEFAULT),

@@ -82,7 +82,7 @@ def test_a_template_with_anything_else_is_refused(text: str) -> None:
 
 
 def test_a_tag_covers_the_first_characters_of_a_value() -> None:
-    tagger = keyed_tagger(b"key")
+    tagger = keyed_tagger(lambda: b"key")
     template = Template("a", "{tag}")
     tag = template.fill("x" * TAGGED_CHARS, tagger)
     assert len(tag) == 8

@@ -20,7 +20,7 @@ from gateway.masking.templates import keyed_tagger
 from gateway.masking.text import TextMasker
 
 NAMES = sorted(source().masks)
-TAGGER = keyed_tagger(b"a session's key")
+TAGGER = keyed_tagger(lambda: b"a session's key")
 
 
 def mask(text: str, *names: str) -> str:
