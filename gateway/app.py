@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -33,8 +34,9 @@ from gateway.domain import (
 )
 from gateway.exchange import format_time
 from gateway.gate import Gate
+from gateway.identity.claims import Issuer
 from gateway.identity.jwks import KeySource
-from gateway.identity.oidc import Issuer, TokenIdentity
+from gateway.identity.oidc import TokenIdentity
 from gateway.journal import Journal, open_journal
 from gateway.journal_folder import JournalFolder
 from gateway.limits import LimitKeeper
@@ -42,7 +44,7 @@ from gateway.opa import OpaClient, Policy
 from gateway.proxy import ProxyServer
 from gateway.published import recorder_file
 from gateway.scans import Scans
-from gateway.sections import Listener
+from gateway.sections import IssuerSettings, Listener
 from gateway.serving import listen, serve_until_stopped, stop_event
 from gateway.state import open_state
 from gateway.strangers import Strangers
@@ -78,7 +80,9 @@ def new_exchange_id() -> ExchangeId:
 def _issuers(settings: Settings) -> list[Issuer]:
     if settings.demo:
         return [demo_setup.issuer_of(settings)]
-    return [Issuer(**issuer.model_dump(exclude={"jwks_url"})) for issuer in settings.issuers]
+    return [
+        Issuer(**issuer.model_dump(exclude={"jwks_url", "outage_s"})) for issuer in settings.issuers
+    ]
 
 
 def _endpoints(settings: Settings) -> dict[str, Endpoint]:
@@ -181,14 +185,20 @@ def _nobodys_question(revision: str, endpoints: tuple[str, ...]) -> DecisionInpu
 
 @asynccontextmanager
 async def _identity(settings: Settings) -> AsyncIterator[TokenIdentity]:
+    sources = {issuer.url: issuer for issuer in settings.issuers}
     issuers = _issuers(settings)
-    jwks_urls = {issuer.url: issuer.jwks_url for issuer in settings.issuers}
     async with aiohttp.ClientSession() as session:
         keys = {
-            issuer.url: KeySource(session, issuer.url, jwks_urls.get(issuer.url, ""))
+            issuer.url: KeySource(session, issuer.url, **_key_settings(sources.get(issuer.url)))
             for issuer in issuers
         }
-        yield TokenIdentity(issuers, keys)
+        identity = TokenIdentity(issuers, keys)
+        async with identity.keeping():
+            yield identity
+
+
+def _key_settings(issuer: IssuerSettings | None) -> dict[str, Any]:
+    return {} if issuer is None else issuer.model_dump(include={"jwks_url", "outage_s"})
 
 
 # --- processes ------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from gateway.sections import (
     IssuerSettings,
     JournalSettings,
     LakeSettings,
+    LoginSettings,
     PolicySettings,
     Port,
     ProxySettings,
@@ -69,6 +70,7 @@ class Settings(BaseSettings):
     console: ConsoleSettings = ConsoleSettings()
     policy: PolicySettings = PolicySettings()
     issuers: tuple[IssuerSettings, ...] = Field((), description="Trusted OIDC issuers.")
+    login: LoginSettings = LoginSettings()
     endpoints: dict[str, EndpointSettings] = Field({}, description="Claude servers by name.")
     state: StateSettings = StateSettings()
     journal: JournalSettings = JournalSettings()
@@ -86,6 +88,11 @@ class Settings(BaseSettings):
             raise ValueError("issuers: at least one is needed")
         if not self.demo and not self.endpoints:
             raise ValueError("endpoints: at least one is needed")
+        urls = [issuer.url for issuer in self.issuers]
+        if len(set(urls)) != len(urls):
+            raise ValueError("issuers: each URL only once")
+        if self.login.client_id and self.login_issuer not in urls:
+            raise ValueError("login.issuer: is none of the issuers")
         ports = [
             self.proxy.port,
             self.console.port,
@@ -150,6 +157,11 @@ class Settings(BaseSettings):
     def warehouse(self) -> str:
         """The folder of the Iceberg tables."""
         return self.lake.warehouse or str(self.folder / "warehouse")
+
+    @property
+    def login_issuer(self) -> str:
+        """The issuer at which people log in."""
+        return self.login.issuer or (self.issuers[0].url if self.issuers else "")
 
     @property
     def console_url(self) -> str:

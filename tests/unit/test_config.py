@@ -118,3 +118,14 @@ def test_a_listener_is_known_by_its_public_url(file: Path) -> None:
 def test_the_demo_never_leaves_the_machine() -> None:
     proxy = {"host": "192.0.2.1", "tls_terminator": "the ingress"}
     assert errors_of(None, demo=True, proxy=proxy) == ["demo: listens on loopback only"]
+
+
+def test_people_log_in_at_a_trusted_issuer_only(file: Path) -> None:
+    login = {"client_id": "cli", "issuer": "https://other.test"}
+    assert errors_of(file, login=login) == ["login.issuer: is none of the issuers"]
+    assert load_settings(file, login={"client_id": "cli"}).login_issuer == "https://idp.test"
+
+
+def test_an_issuer_is_configured_once(file: Path) -> None:
+    issuer = {"url": "https://idp.test", "audiences": ["countersign"]}
+    assert errors_of(file, issuers=[issuer, issuer]) == ["issuers: each URL only once"]
