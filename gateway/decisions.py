@@ -9,6 +9,7 @@ from functools import lru_cache
 import msgspec
 
 from gateway.domain import (
+    CARRIED,
     NOT_JSON,
     AccessAnswer,
     Answer,
@@ -22,7 +23,6 @@ from gateway.domain import (
     Principal,
     PrincipalInput,
     Request,
-    Route,
 )
 from gateway.messages.facts import Facts
 from gateway.tables import Provenance
@@ -34,6 +34,7 @@ SUPPORTS = (
     "limits.unit=requests",
     "limits.unit=tokens",
     "masking.response",
+    "models",
     "recording.content=metadata",
     "recording.content=none",
     "recording.durability=relaxed",
@@ -197,7 +198,7 @@ def _judge(answer: Answer, question: DecisionInput) -> Outcome:
             raise undecided("its answer contradicts itself")
         if answer.endpoint not in question.endpoints:
             raise undecided("it names an endpoint that is not configured")
-        if question.request.route is Route.UNKNOWN:
+        if question.request.route not in CARRIED:
             raise undecided("it allows a route that the gateway does not carry")
         return Outcome.ALLOW
     if answer.deny:
@@ -229,6 +230,8 @@ def _obligations(answer: Answer) -> Iterator[str]:
         yield f"approval.quorum={answer.approval.quorum}"
     for limit in answer.limits.values():
         yield f"limits.unit={limit.unit}"
+    if answer.models:
+        yield "models"
     for holder, field, neutral in _NEUTRAL:
         value = getattr(getattr(answer, holder), field)
         if value != neutral:

@@ -116,7 +116,7 @@ class Delivery:
     # --- plain ------------------------------------------------------------------------------------
 
     async def _deliver_plain(self, answer: Answer) -> None:
-        body = self._mask_plain(await _read_whole(answer), answer)
+        body = self._mask_plain(await read_whole(answer), answer)
         headers = [*answer.headers, ("content-length", str(len(body)))]
         exchange = self._exchange
         answered = exchange.answer(answer.status, headers, _request_id(answer.headers))
@@ -152,7 +152,8 @@ async def _read_rest(chunks: AsyncIterator[bytes]) -> bytes:
     return rest
 
 
-async def _read_whole(answer: Answer) -> bytes:
+async def read_whole(answer: Answer) -> bytes:
+    """Return the whole body of an answer; raises `Failure` for one that is too long."""
     parts: list[bytes] = []
     size = 0
     async for chunk in answer.chunks():

@@ -44,7 +44,8 @@ from gateway.error_answers import answer_error, status_of
 from gateway.exchange import Exchange, format_time
 from gateway.incoming import Incoming, read_incoming
 from gateway.masking.rules import Rule
-from gateway.messages.facts import find_route
+from gateway.messages.facts import Facts, find_model, find_route
+from gateway.model_lists import UsableModels, ask_for_all
 from gateway.ports import (
     Answer,
     Approvals,
@@ -104,15 +105,16 @@ class Gate:
         except GatewayError as e:
             await self._end_with_error(caller, exchange, e)
         except CallerGone:
-            with suppress(Failure):  # then it is owed, and nobody is left to be told
-                self._close(exchange, Ending.CANCELLED)
+            self._leave(exchange)
         except asyncio.CancelledError:
-            self._close(exchange, Ending.CANCELLED)
+            self._leave(exchange)
             raise
         finally:
             with suppress(Failure):  # whatever else went wrong, its end is recorded if it can be
                 unexpected = Failure("gateway.error", "The gateway failed.", status=500)
                 self._close(exchange, Ending.FAILED, unexpected)
+            if not exchange.is_open:
+                self.unrecorded.note(is_open=False)
             _log.info("exchange_ended %s", exchange.summary())
 
     async def _carry(self, caller: Caller, exchange: Exchange) -> None:
@@ -139,7 +141,7 @@ class Gate:
         route = find_route(arrival.method, arrival.path)
         base = Request(id=exchange.id, route=route, method=arrival.method)
         exchange.request = base
-        incoming = Incoming()
+        incoming = Incoming(facts=Facts(model=find_model(arrival.path)))
         if route in {Route.MESSAGES, Route.COUNT_TOKENS}:
             body = await caller.read_body()
             exchange.request = msgspec.structs.replace(base, body_bytes=len(body))
@@ -260,11 +262,13 @@ class Gate:
     async def _forward(
         self, caller: Caller, exchange: Exchange, decision: Decision, body: bytes, charge: Charge
     ) -> Answer:
+        is_list, query = exchange.request.route is Route.MODELS, caller.arrival.query
         try:
-            return await self.upstream.forward(
+            answer = await self.upstream.forward(
                 decision.answer.endpoint,
-                exchange.request.route,
-                caller.arrival.query,
+                exchange.request.method,
+                caller.arrival.path,
+                ask_for_all(query) if is_list else query,
                 caller.arrival.headers,
                 body,
                 caller.gone,
@@ -272,6 +276,7 @@ class Gate:
         except Failure:
             charge.settle(Usage())  # no answer began
             raise
+        return UsableModels(answer, decision.answer.models) if is_list else answer
 
     async def _deliver(
         self, caller: Caller, exchange: Exchange, answer: Answer, rules: list[Rule]
@@ -312,6 +317,11 @@ class Gate:
             self.journal.owe(exchange.close(Ending.FAILED, e))
             raise
 
+    def _leave(self, exchange: Exchange) -> None:
+        """End what nobody waits for: what can't be written is owed, or counted as unrecorded."""
+        with suppress(Failure):
+            self._close(exchange, Ending.CANCELLED)
+
     async def _make_durable(self, exchange: Exchange) -> None:
         if exchange.durability == "strict":
             await self.journal.durable()
@@ -321,7 +331,7 @@ class Gate:
     ) -> None:
         """Record the error as the end of the exchange, then tell the caller."""
         if caller.gone.done():
-            self._close(exchange, Ending.CANCELLED)
+            self._leave(exchange)
             return
         ending = Ending.REFUSED if isinstance(error, Refusal) else Ending.FAILED
         try:
@@ -335,8 +345,8 @@ class Gate:
             error = e
             with suppress(Failure):
                 self._close(exchange, Ending.FAILED, e)
-        if error.code == UNAVAILABLE:
-            self.unrecorded.note(is_open=exchange.is_open)
+        if error.code == UNAVAILABLE and exchange.is_open:
+            self.unrecorded.note(is_open=True)
         try:
             await answer_error(caller, exchange.id, error, exchange)
         except CallerGone:

@@ -10,6 +10,7 @@ from gateway.cli.terminal import Complaint
 _COMMANDS = (
     "approvals",
     "config",
+    "conformance",
     "demo",
     "keys",
     "policy",

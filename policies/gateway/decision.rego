@@ -25,6 +25,7 @@ main := {
 	"deny": _deny,
 	"status": _status,
 	"endpoint": _endpoint,
+	"models": _models,
 	"approval": approval.obligation,
 	"recording": recording.obligation,
 	"masking": {"request": [], "record": [], "response": _masked_in_response, "echo": "refuse"},
@@ -86,6 +87,23 @@ _preferred_endpoint := input.request.wanted_endpoint.value if not _any_endpoint
 
 _preferred_endpoint := object.get(config.endpoints, input.request.model, settings.effective.endpoint) if {
 	_any_endpoint
+}
+
+# METADATA
+# title: The models that a list of models may show
+# description: Granted to the caller, and nothing would speak against a message to it.
+default _models := []
+
+_models := [model |
+	some model in grants.names(input.principal.groups, "models")
+	_usable(model)
+] if {
+	input.request.route == "models"
+}
+
+_usable(model) if {
+	asked := object.union(input.request, {"route": "messages", "model": model})
+	count(_deny) == 0 with input.request as asked
 }
 
 default _status := 403

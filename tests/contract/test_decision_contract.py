@@ -182,6 +182,14 @@ def test_an_answer_of_another_revision_than_its_tables_is_a_failure() -> None:
         judge(ORDINARY["expect"], QUESTION, revision="newer")
 
 
+def test_the_documented_limits_are_those_of_a_case() -> None:
+    guide = (ROOT / "docs" / "policies.md").read_text()
+    block = guide.partition("<!-- limits -->\n```json\n")[2].partition("```")[0]
+    rows = CASES["allow_limited"]["limits"]
+    documented = json.loads(block)
+    assert documented == {name: rows[name] for name in documented}
+
+
 def test_supports_lists_nothing_that_a_later_version_brings() -> None:
     assert SUPPORTS == (
         "approval.required=true",
@@ -190,6 +198,7 @@ def test_supports_lists_nothing_that_a_later_version_brings() -> None:
         "limits.unit=requests",
         "limits.unit=tokens",
         "masking.response",
+        "models",
         "recording.content=metadata",
         "recording.content=none",
         "recording.durability=relaxed",

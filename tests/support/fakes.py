@@ -23,7 +23,6 @@ from gateway.domain import (
     Principal,
     Refusal,
     Request,
-    Route,
 )
 from gateway.gate import Gate
 from gateway.masking.rules import MaskTable
@@ -65,6 +64,7 @@ ALLOW: dict[str, Any] = {
     "deny": [],
     "status": 403,
     "endpoint": "claude",
+    "models": [],
     "approval": {
         "required": False,
         "satisfied": False,
@@ -115,7 +115,7 @@ class FakeCaller:
 
     def __post_init__(self) -> None:
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        method = "GET" if self.path == "/v1/models" else "POST"
+        method = "GET" if self.path.startswith("/v1/models") else "POST"
         self.arrival = Arrival(
             method=method,
             path=self.path,
@@ -257,19 +257,20 @@ class FakeUpstream:
     log: list[Any]
     answer: FakeAnswer | GatewayError = field(default_factory=FakeAnswer)
     endpoints: tuple[str, ...] = ("claude",)
-    forwarded: list[tuple[str, Route, bytes]] = field(default_factory=list)
+    forwarded: list[tuple[str, str, bytes]] = field(default_factory=list)
 
     async def forward(
         self,
         endpoint: str,
-        route: Route,
+        method: str,
+        path: str,
         query: str,
         headers: Headers,
         body: bytes,
         gone: "asyncio.Future[None]",
     ) -> FakeAnswer:
         self.log.append("forward")
-        self.forwarded.append((endpoint, route, body))
+        self.forwarded.append((endpoint, path, body))
         if isinstance(self.answer, GatewayError):
             raise self.answer
         return self.answer

@@ -77,6 +77,13 @@ def test_the_demo_refuses_real_issuers_and_endpoints_beside_it(file: Path) -> No
     ]
 
 
+def test_a_warehouse_is_a_folder_and_no_url_is_taken_for_one(file: Path) -> None:
+    assert errors_of(file, lake={"warehouse": "s3://bucket/tables"}) == [
+        "lake.warehouse: the tables lie in a folder; a store's URL is not one"
+    ]
+    assert load_settings(file, lake={"warehouse": "/srv/tables"}).warehouse == "/srv/tables"
+
+
 def test_ports_are_used_once(file: Path) -> None:
     assert errors_of(file, console={"port": 9000}) == ["ports: used twice: 9000"]
 

@@ -28,11 +28,13 @@ from gateway.domain import (
     Failure,
     GatewayError,
     Refusal,
+    Route,
     Unauthenticated,
     Verdict,
 )
 from gateway.exchange import format_time
 from gateway.messages.sse import encode_event
+from gateway.ports import CallerGone
 from gateway.records import (
     Chunk,
     Closing,
@@ -280,6 +282,29 @@ async def test_what_a_failing_journal_stopped_is_one_event_when_it_works_again(
     assert [type(r) for r in world.journal.records].count(Event) == 1
 
 
+@pytest.mark.parametrize("when", ["while its body is read", "before it is refused"])
+async def test_an_unrecorded_call_is_counted_though_its_caller_is_gone(
+    when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(caller=FakeCaller())
+
+    async def leave() -> bytes:
+        world.caller.gone.set_result(None)
+        if when == "while its body is read":
+            raise CallerGone
+        return b'{"model":"m","max_tokens":1,"messages":[]}'
+
+    monkeypatch.setattr(world.caller, "read_body", leave)
+    world.journal.fails_at = Opening
+    await world.run()
+    world.journal.fails_at = None
+    world.unrecorded.flush()
+    (event,) = world.journal.records
+    assert isinstance(event, Event)
+    assert (event.kind, event.count) == ("recording.failed", 1)
+    assert event.detail_json.endswith('"refused":1,"cut":0}')
+
+
 async def test_the_error_event_that_cuts_a_stream_is_owed_before_its_closing() -> None:
     world = World(caller=FakeCaller(), answer=stream(HEAD, text_delta("hi"), TAIL, STOP))
     world.journal.fails_at = Chunk
@@ -475,3 +500,44 @@ async def test_a_closing_that_cannot_be_written_is_owed_as_a_failure() -> None:
         503,
         0,
     )
+
+
+async def test_a_list_of_models_shows_those_that_policy_names() -> None:
+    models = b'{"data":[{"id":"claude-a"},{"id":"claude-b"}],"has_more":false}'
+    world = World(
+        caller=FakeCaller(path="/v1/models"),
+        policy=FakePolicy(ALLOW | {"models": ["claude-b"]}),
+        answer=FakeAnswer(body=[models[:9], models[9:]]),
+    )
+    await world.run()
+    assert world.caller.received == (
+        b'{"data":[{"id":"claude-b"}],"has_more":false,"first_id":"claude-b","last_id":"claude-b"}'
+    )
+    assert world.caller.answered["content-length"] == str(len(world.caller.received))
+    assert world.journal.closing.ending is Ending.DELIVERED
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"data":1}'])
+async def test_a_list_of_models_that_cannot_be_read_is_not_passed(body: bytes) -> None:
+    world = World(caller=FakeCaller(path="/v1/models"), answer=FakeAnswer(body=[body]))
+    await world.run()
+    assert (world.caller.status, b"upstream_unreadable" in world.caller.received) == (502, True)
+
+
+async def test_an_error_instead_of_a_list_of_models_is_passed_as_it_is() -> None:
+    answer = FakeAnswer(body=[b"<html>Busy"], status=529, content_type="text/html")
+    world = await World(caller=FakeCaller(path="/v1/models"), answer=answer).run()
+    assert (world.caller.status, world.caller.received) == (529, b"<html>Busy")
+
+
+async def test_one_model_is_asked_for_by_the_name_in_the_path() -> None:
+    world = await World(caller=FakeCaller(path="/v1/models/claude-a")).run()
+    (question,) = world.policy.questions
+    assert (question.request.route, question.request.model) == (Route.MODEL, "claude-a")
+    assert world.upstream.forwarded == [("claude", "/v1/models/claude-a", b"")]
+
+
+async def test_a_route_that_is_not_carried_is_refused_whatever_policy_says() -> None:
+    for path in ("/v1/messages/batches", "/v1/files/file_1", "/v1/skills"):
+        world = await World(caller=FakeCaller(path=path)).run()
+        assert (world.caller.status, world.upstream.forwarded) == (503, [])
