@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp import web
@@ -51,6 +51,9 @@ from gateway.strangers import Strangers
 from gateway.tls import Certificate
 from gateway.unrecorded import Unrecorded
 from gateway.upstream import Endpoint, Upstreams
+
+if TYPE_CHECKING:
+    from gateway.console.callers import Offer
 
 FLUSH_COUNTS_S = 5.0
 OPA_START_S = 30.0
@@ -280,6 +283,19 @@ def _certificate(listener: Listener) -> Certificate | None:
     return Certificate(listener.tls.certificate, listener.tls.key) if listener.tls else None
 
 
+def _offer(settings: Settings) -> "Offer":
+    from gateway.console.callers import LoginOffer, Offer  # the data plane never loads the lake
+
+    login = LoginOffer(
+        issuer=settings.login_issuer, **settings.login.model_dump(exclude={"issuer"})
+    )
+    return Offer(
+        proxy_url=settings.proxy_url,
+        console_url=settings.console_url,
+        login=login if login.client_id else None,
+    )
+
+
 async def run_console(settings: Settings, ready: Callable[[], None]) -> None:
     """The control plane's API."""
     from gateway.console.api import Console  # the data plane never loads the lake
@@ -308,6 +324,9 @@ async def run_console(settings: Settings, ready: Callable[[], None]) -> None:
             journal=journal,
             approvals=ApprovalStore(engine, time.time_ns),
             sessions=LakeReader(lake, hot),
+            offer=_offer(settings),
+            endpoints=tuple(_endpoints(settings)),
+            version=VERSION,
             now_ns=time.time_ns,
             new_id=new_id,
         )
