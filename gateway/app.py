@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -18,6 +18,7 @@ from gateway import demo_setup
 from gateway.approvals import ApprovalStore, ApprovalWaits
 from gateway.bundles import Relay, load_bundle
 from gateway.config import Settings, read_secret
+from gateway.console.offers import LoginOffer, Offer
 from gateway.conversations import Conversations
 from gateway.cuts import CutKeeper
 from gateway.decisions import SUPPORTS
@@ -51,9 +52,6 @@ from gateway.strangers import Strangers
 from gateway.tls import Certificate
 from gateway.unrecorded import Unrecorded
 from gateway.upstream import Endpoint, Upstreams
-
-if TYPE_CHECKING:
-    from gateway.console.callers import Offer
 
 FLUSH_COUNTS_S = 5.0
 OPA_START_S = 30.0
@@ -283,9 +281,7 @@ def _certificate(listener: Listener) -> Certificate | None:
     return Certificate(listener.tls.certificate, listener.tls.key) if listener.tls else None
 
 
-def _offer(settings: Settings) -> "Offer":
-    from gateway.console.callers import LoginOffer, Offer  # the data plane never loads the lake
-
+def _offer(settings: Settings) -> Offer:
     login = LoginOffer(
         issuer=settings.login_issuer, **settings.login.model_dump(exclude={"issuer"})
     )

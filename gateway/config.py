@@ -88,11 +88,6 @@ class Settings(BaseSettings):
             raise ValueError("issuers: at least one is needed")
         if not self.demo and not self.endpoints:
             raise ValueError("endpoints: at least one is needed")
-        urls = [issuer.url for issuer in self.issuers]
-        if len(set(urls)) != len(urls):
-            raise ValueError("issuers: each URL only once")
-        if self.login.client_id and self.login_issuer not in urls:
-            raise ValueError("login.issuer: is none of the issuers")
         ports = [
             self.proxy.port,
             self.console.port,
@@ -104,6 +99,17 @@ class Settings(BaseSettings):
         twice = sorted({port for port in ports if ports.count(port) > 1})
         if twice:
             raise ValueError(f"ports: used twice: {', '.join(map(str, twice))}")
+        return self
+
+    @model_validator(mode="after")
+    def _can_log_in(self) -> "Settings":
+        urls = [issuer.url for issuer in self.issuers]
+        if len(set(urls)) != len(urls):
+            raise ValueError("issuers: each URL only once")
+        if self.login.client_id and self.login_issuer not in urls:
+            raise ValueError("login.issuer: is none of the issuers")
+        if "openid" not in self.login.scopes:
+            raise ValueError("login.scopes: openid is needed, which proves that the answer is ours")
         return self
 
     @classmethod

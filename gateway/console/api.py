@@ -8,9 +8,10 @@ from aiohttp import web
 from gateway.approvals import ApprovalStore
 from gateway.console.access import Access
 from gateway.console.approvals import Approvals
-from gateway.console.callers import Callers, Offer
+from gateway.console.callers import Callers
 from gateway.console.exporting import Exporting
 from gateway.console.http import answer_json, answering_errors
+from gateway.console.offers import Offer
 from gateway.console.openapi import Description, describe
 from gateway.console.routes import Route
 from gateway.console.sessions import Sessions

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from aiohttp import web
 
 from gateway.console.access import Access
 from gateway.console.http import answer_json, read_query
+from gateway.console.offers import Offer
 from gateway.console.routes import Route, names, text
 from gateway.decisions import REPOSITORY_HEADER, STALE, SUPPORTS, build_request, describe_principal
 from gateway.domain import (
@@ -37,25 +37,6 @@ _PARAMETERS = (
     text("models", "Names of models, separated by commas; else those that policy lets you use."),
     text("repository", "A repository that the calls would name."),
 )
-
-
-class LoginOffer(Fact, frozen=True, kw_only=True):
-    """How people log in."""
-
-    issuer: str
-    client_id: str
-    scopes: tuple[str, ...]
-    token: Literal["access", "id"]
-    """Which of the issuer's two tokens the gateway takes."""
-    redirect_port: int
-
-
-class Offer(Fact, frozen=True, kw_only=True):
-    """What a client needs to know before it has a token."""
-
-    proxy_url: str
-    console_url: str
-    login: LoginOffer | None
 
 
 class Call(Fact, frozen=True, kw_only=True):
