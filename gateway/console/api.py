@@ -8,8 +8,10 @@ from aiohttp import web
 from gateway.approvals import ApprovalStore
 from gateway.console.access import Access
 from gateway.console.approvals import Approvals
+from gateway.console.callers import Callers
 from gateway.console.exporting import Exporting
 from gateway.console.http import answer_json, answering_errors
+from gateway.console.offers import Offer
 from gateway.console.openapi import Description, describe
 from gateway.console.routes import Route
 from gateway.console.sessions import Sessions
@@ -37,6 +39,9 @@ class Console:
     journal: Journal
     approvals: ApprovalStore
     sessions: LakeReader
+    offer: Offer
+    endpoints: tuple[str, ...]
+    version: str
     now_ns: Callable[[], int]
     new_id: Callable[[str], str]
 
@@ -62,6 +67,9 @@ class Console:
             *Sessions(access=access, reader=self.sessions).routes(),
             *Exporting(access=access, reader=self.sessions).routes(),
             *Approvals(access=access, store=self.approvals).routes(),
+            *Callers(
+                access=access, offer=self.offer, endpoints=self.endpoints, version=self.version
+            ).routes(),
             Route(
                 method="GET",
                 path="/api/v1/openapi.json",

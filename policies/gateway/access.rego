@@ -7,6 +7,7 @@ package gateway.access
 
 import data.gateway.approval
 import data.gateway.grants
+import data.gateway.tokens
 
 # METADATA
 # title: The answer
@@ -19,6 +20,13 @@ main := {"schema": 1, "allow": count(_deny) == 0, "deny": _deny}
 #   code: access.unknown_action
 #   message: There is no such action.
 _deny contains rego.metadata.rule().custom if not _known
+
+# METADATA
+# title: The token is too old
+# custom:
+#   code: access.token_too_old
+#   message: Your token is too old. Log in again.
+_deny contains rego.metadata.rule().custom if not _token_fresh
 
 # METADATA
 # title: Not the caller's own sessions
@@ -67,7 +75,9 @@ _lists := {"sessions.list", "sessions.search"}
 
 _reads := {"sessions.read", "sessions.replay", "sessions.export"}
 
-_known if input.action in ((_lists | _reads) | {"approvals.list", "approvals.decide"})
+_known if input.action in ((_lists | _reads) | {"approvals.list", "approvals.decide", "whoami"})
+
+_token_fresh if tokens.is_fresh(input.principal)
 
 _approver if approval.is_approver(input.principal, input.approvers)
 
