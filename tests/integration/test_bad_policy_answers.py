@@ -141,14 +141,12 @@ BAD_ANSWERS: Mapping[str, Answer] = {
     "no revision": _reply(_decision(), ""),
     "no provenance": _raw(_http(json.dumps({"result": _decision()}).encode())),
     "the revision of another bundle": _raw(_http(ALLOWS.replace(b'"gateway"', b'"other"'))),
+    "an echo of an unknown kind": _reply(_decision(masking=_part("masking", echo="hide"))),
     "sealed records": _reply(_decision(recording=_part("recording", protection="sealed"))),
     "an unknown durability": _reply(_decision(recording=_part("recording", durability="some"))),
     "a retention class with a slash": _reply(
         _decision(recording=_part("recording", retention_class="../x"))
     ),
-    "masks on the request": _reply(_decision(masking=_part("masking", request=["jwt"]))),
-    "masks on the record": _reply(_decision(masking=_part("masking", record=["jwt"]))),
-    "an echo that is masked": _reply(_decision(masking=_part("masking", echo="mask"))),
     "a quorum of two": _reply(
         _decision(allow=False, approval=_part("approval", required=True, quorum=2))
     ),

@@ -342,7 +342,7 @@ def replies(configured: Deployment, servers: Servers, token: str) -> dict[str, R
     """All calls but those of callers that leave; at last one to a port nobody listens at."""
 
     def call(name: str) -> Reply:
-        return send(configured, request(encode(prompt()), token=token, agent=_agent(name)))
+        return send(configured, request(encode(prompt(name)), token=token, agent=_agent(name)))
 
     names = [name for name in BEHAVIOURS if name not in LEAVING]
     received = send_all({name: partial(call, name) for name in names})
@@ -357,7 +357,7 @@ def _leave(configured: Deployment, servers: Servers, token: str, name: str) -> N
     awaited = LEAVING[name][1]
     address = ("127.0.0.1", configured.base_port)
     with socket.create_connection(address, 10) as connection:
-        connection.sendall(request(encode(prompt()), token=token, agent=_agent(name)))
+        connection.sendall(request(encode(prompt(name)), token=token, agent=_agent(name)))
         received = b""
         while awaited not in received:
             received += connection.recv(65536)
