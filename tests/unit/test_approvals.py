@@ -1,8 +1,6 @@
 """Approval requests in the state database."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -22,7 +20,7 @@ from gateway.domain import (
     Route,
     Verdict,
 )
-from gateway.state import create_state, open_state, shared_key
+from gateway.state import shared_key
 
 OBLIGATION = ApprovalObligation(
     required=True,
@@ -51,15 +49,6 @@ VERDICT = Verdict(
     at="",
 )
 BODY = b'{"model":"m","messages":[],"stream":true}'
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    url = f"sqlite:///{tmp_path / 'state.db'}"
-    create_state(url)
-    engine = open_state(url)
-    yield engine
-    engine.dispose()
 
 
 class Fixture:

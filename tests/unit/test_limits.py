@@ -1,7 +1,7 @@
 """Limits over the state database: what two workers let through together, and what they say."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from support.fakes import Clock
 from gateway.domain import Failure, Limit, Refusal
 from gateway.limits import Charge, LimitKeeper, LimitStore
 from gateway.records import Usage
-from gateway.state import LIMITS, create_state, open_state
+from gateway.state import LIMITS, open_state
 
 REQUESTS = Limit(
     code="limits.reached",
@@ -29,15 +29,6 @@ TOKENS = msgspec.structs.replace(
     REQUESTS, unit="tokens", limit=1000, cost=900, counts=("input_tokens", "output_tokens")
 )
 CONCURRENT = msgspec.structs.replace(REQUESTS, unit="concurrent", limit=2, window_s=5)
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    url = f"sqlite:///{tmp_path / 'state.db'}"
-    create_state(url)
-    engine = open_state(url)
-    yield engine
-    engine.dispose()
 
 
 @asynccontextmanager
@@ -183,8 +174,9 @@ async def test_a_database_that_does_not_answer_fails_the_call(
 ) -> None:
     monkeypatch.setattr("gateway.limits.WAIT_S", 0.05)
     async with workers(engine, Clock(), 1) as (one,):
+        is_sqlite = engine.dialect.name == "sqlite"
         with engine.begin() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if is_sqlite else "LOCK TABLE limits")
             with pytest.raises(Failure):
                 await one.charge({"k": REQUESTS})
 
