@@ -59,7 +59,7 @@ from gateway.ports import (
     Upstream,
 )
 from gateway.records import Opening, Record, Usage
-from gateway.refusals import is_verdict, refusal_of, still_waiting, unchanged
+from gateway.refusals import ended, is_verdict, refusal_of, still_waiting, unchanged
 from gateway.scans import Scans
 from gateway.strangers import Strangers
 from gateway.unrecorded import UNAVAILABLE, Unrecorded
@@ -121,6 +121,7 @@ class Gate:
         opening = self._relate(exchange, incoming)  # 3
         await self._open(exchange, opening, incoming)  # 4
         decision = first
+        exchange.approval_id = next(iter(first.answer.approval.granted_by), None)
         if first.outcome is Outcome.HOLD:
             with self.approvals.holding(len(incoming.body)):
                 decision = await self._hold(caller, exchange, incoming)  # 5
@@ -167,6 +168,7 @@ class Gate:
                     endpoints=self.upstream.endpoints,
                     net=Net(peer=exchange.arrival.peer),
                     approval=approval or Approval(),
+                    grants=self.approvals.grants_of(exchange.principal),
                     gateway=Gateway(version=self.version, supports=SUPPORTS),
                 )
             )
@@ -220,14 +222,22 @@ class Gate:
                 if decision.outcome is not Outcome.HOLD:
                     await self._make_durable(exchange)
                     return unchanged(first, decision)
+            if approval.state not in {"pending", "approved"}:
+                raise ended(approval, first.answer.status)
             left_s = (until_ns - self.now_ns()) / 10**9
             if left_s <= 0 or approval.id is None:
                 raise still_waiting(self.approvals, approval, first.answer.status)
-            approval = await self.approvals.wait(
-                approval.id, len(approval.verdicts), left_s, caller.gone
-            )
+            approval = await self.approvals.wait(approval, left_s, caller.gone)
             if caller.gone.done():
                 raise CallerGone
+
+    async def _use(self, exchange: Exchange, decision: Decision) -> None:
+        """Note that an approval of one request has been used; it holds for no other."""
+        approval_id = exchange.approval_id
+        if approval_id is not None and decision.answer.approval.scope == "request":
+            with suppress(Failure):  # then time ends it
+                self.journal.append(exchange.event("approval.used", approval_id))
+                await self.approvals.use(approval_id)
 
     # --- 7, 8: forward and deliver ----------------------------------------------------------------
 
@@ -243,6 +253,7 @@ class Gate:
         try:
             answer = await self._forward(caller, exchange, decision, incoming.body, charge)  # 7
             await self._deliver(caller, exchange, answer, rules)  # 8, 9
+            await self._use(exchange, decision)
         except GatewayError as e:
             if exchange.is_answering and is_verdict(e):
                 await self.cuts.hold(exchange.principal, incoming.value, e, caller.gone)

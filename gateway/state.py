@@ -40,7 +40,30 @@ APPROVALS = sa.Table(
     sa.Column("scope", sa.String(16), nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("expires_at", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("workflow", sa.String(256), nullable=False),
+    sa.Column("reason", sa.String(1000), nullable=False),
+    sa.Column("demands", sa.JSON, nullable=False),
+    sa.Column("ttl_s", sa.BigInteger, nullable=False),
+    sa.Index("approvals_expiry", "state", "expires_at"),
     comment="Approval requests; no prompt text. Times are nanoseconds since the epoch.",
+)
+
+_JOINED = sa.text("state IN ('pending', 'approved', 'denied')")
+sa.Index(
+    "one_joined_approval",
+    APPROVALS.c.key,
+    unique=True,
+    sqlite_where=_JOINED,
+    postgresql_where=_JOINED,
+)
+
+CHANGES = sa.Table(
+    "changes",
+    METADATA,
+    sa.Column("kind", sa.String(16), primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    comment="For each kind of thing a number that grows with every change of it.",
 )
 
 VERDICTS = sa.Table(

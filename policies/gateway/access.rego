@@ -11,7 +11,7 @@ import data.gateway.grants
 # METADATA
 # title: The answer
 # entrypoint: true
-main := {"schema": 1, "allow": count(_deny) == 0, "deny": _deny}
+main := {"schema": 1, "allow": count(_deny) == 0, "deny": _deny, "verdict": _verdict}
 
 # METADATA
 # title: Not an act that anyone may do
@@ -62,21 +62,56 @@ _deny contains rego.metadata.rule().custom if {
 	not _someone_else
 }
 
+# METADATA
+# title: Neither the caller's own request nor theirs to decide
+# custom:
+#   code: approvals.not_yours
+#   message: You may end your own approvals, and those that one of your groups decides about.
+_deny contains rego.metadata.rule().custom if {
+	input.action == "approvals.revoke"
+	not _approver
+	not _requester
+}
+
+# METADATA
+# title: Another person's request
+# custom:
+#   code: approvals.not_requester
+#   message: Only who asked may withdraw a request.
+_deny contains rego.metadata.rule().custom if {
+	input.action == "approvals.withdraw"
+	not _requester
+}
+
+# METADATA
+# title: What the verdicts of the approval come to
+# description: Asked anew after each verdict; who asked has no part in it.
+default _verdict := ""
+
+_verdict := approval.verdict(input.approval.demands, input.approval.verdicts, _owner)
+
 # Acts on many sessions, and acts on one.
 _lists := {"sessions.list", "sessions.search"}
 
 _reads := {"sessions.read", "sessions.replay", "sessions.export"}
 
-_known if input.action in ((_lists | _reads) | {"approvals.list", "approvals.decide"})
+_on_approvals := {"approvals.list", "approvals.decide", "approvals.withdraw", "approvals.revoke"}
+
+_known if input.action in ((_lists | _reads) | _on_approvals)
 
 _approver if approval.is_approver(input.principal, input.approvers)
 
-_someone_else if {
-	approval.is_someone_else(input.principal, {
-		"person": input.resource.owner_person,
-		"issuer": input.resource.owner_issuer,
-		"sub": input.resource.owner_sub,
-	})
+_someone_else if approval.is_someone_else(input.principal, _owner)
+
+_requester if {
+	input.resource.owner_person != ""
+	input.resource.owner_person == input.principal.person
+}
+
+_owner := {
+	"person": input.resource.owner_person,
+	"issuer": input.resource.owner_issuer,
+	"sub": input.resource.owner_sub,
 }
 
 _granted if grants.allow(input.principal.groups, "access", input.action)

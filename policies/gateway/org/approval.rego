@@ -7,11 +7,13 @@ import data.gateway.config
 # description: Those who may write to production run directly; others of the team are held.
 # custom:
 #   code: repositories.production
-approval contains {"code": rego.metadata.rule().custom.code, "approvers": [approvers]} if {
+approval contains object.union(demand, limits) if {
 	some name in _production
 	not _writer(name)
 	_owner(name)
-	approvers := config.repositories[name].approvers
+	repository := config.repositories[name]
+	demand := {"code": rego.metadata.rule().custom.code, "about": name, "approvers": repository.approvers}
+	limits := object.filter(repository, ["quorum", "all_groups"])
 }
 
 # METADATA
