@@ -1,7 +1,7 @@
 """Approval requests and verdicts in the state database; blocking, in short transactions."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
@@ -21,6 +21,7 @@ class ApprovalRequest(Fact, frozen=True, kw_only=True):
     """An approval request as approvers see it."""
 
     id: ApprovalId
+    kind: Literal["call", "access", "emergency"]
     exchange_id: str
     session_id: str
     issuer: str
@@ -86,6 +87,12 @@ class ApprovalStore:
             note_change(connection, "approvals")
         return True
 
+    def open(self, row: dict[str, Any]) -> None:
+        """Insert a request that no call waits for, under a key of its own."""
+        with write(self._engine) as connection:
+            connection.execute(sa.insert(APPROVALS).values(**row))
+            note_change(connection, "approvals")
+
     def find(self, approval_id: str) -> ApprovalRequest | None:
         """Return one request with its verdicts."""
         found = self._select(APPROVALS.c.id == approval_id, 1)
@@ -101,7 +108,9 @@ class ApprovalStore:
         return self._select(is_live, None)
 
     def add_verdict(self, approval_id: str, verdict: Verdict) -> None:
-        """Add a verdict to a pending request; each person has one.
+        """Add a verdict to a pending request, or to emergency access at any time.
+
+        Each person has one.
 
         Raises:
             Refusal: this person has already decided, or it is pending no more.
@@ -109,7 +118,7 @@ class ApprovalStore:
         row = msgspec.to_builtins(verdict) | {"approval_id": approval_id, "at": self._now_ns()}
         try:
             with write(self._engine) as connection:
-                follow(self._lock(connection, approval_id), verdict.verdict)
+                self._check_open(connection, approval_id, verdict)
                 connection.execute(sa.insert(VERDICTS).values(**row))
                 note_change(connection, "approvals")
         except IntegrityError as e:
@@ -138,6 +147,12 @@ class ApprovalStore:
             if ids:
                 note_change(connection, "approvals")
         return ids
+
+    def _check_open(self, connection: sa.Connection, approval_id: str, verdict: Verdict) -> None:
+        query = sa.select(APPROVALS.c.kind).where(APPROVALS.c.id == approval_id)
+        state = self._lock(connection, approval_id)
+        if connection.execute(query).scalar() != "emergency":
+            follow(state, verdict.verdict)
 
     def _lock(self, connection: sa.Connection, approval_id: str) -> State:
         """Return the state that a request has until this transaction ends."""

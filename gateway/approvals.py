@@ -154,6 +154,7 @@ class ApprovalWaits:
             "scope": obligation.scope,
             "ttl_s": obligation.ttl_s,
             "state": "pending",
+            "kind": "call",
             "created_at": now_ns,
             "expires_at": now_ns + obligation.ttl_s * 10**9,
         }

@@ -175,6 +175,8 @@ class Approval(Fact, frozen=True, kw_only=True):
         "none", "pending", "approved", "denied", "expired", "withdrawn", "used", "revoked"
     ] = "none"
     id: ApprovalId | None = None
+    kind: Literal["call", "access", "emergency"] = "call"
+    """Asked for by a call, asked for beforehand, or taken in an emergency."""
     scope: str = "request"
     session: str = ""
     """The session in which it was asked for."""
@@ -343,6 +345,8 @@ class AccessAnswer(Strict, frozen=True, kw_only=True):
     deny: tuple[Reason, ...]
     verdict: Literal["", "pending", "approve", "deny"]
     """What the verdicts of the approval come to; empty where there is none."""
+    demands: tuple[Demand, ...]
+    """What approvers are asked about the access that is asked for."""
 
 
 NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

@@ -211,7 +211,7 @@ class Gate:
             exchange.request,
             obligation,
         )
-        exchange.approval_id = approval.id
+        exchange.approval_id, exchange.was_held = approval.id, True
         if is_new:
             self.journal.append(exchange.event("approval.opened", ", ".join(obligation.reasons)))
         until_ns = self.now_ns() + obligation.wait_s * 10**9
@@ -233,7 +233,7 @@ class Gate:
 
     async def _use(self, exchange: Exchange, decision: Decision) -> None:
         """Note that an approval of one request has been used; it holds for no other."""
-        approval_id = exchange.approval_id
+        approval_id = exchange.approval_id if exchange.was_held else None
         if approval_id is not None and decision.answer.approval.scope == "request":
             with suppress(Failure):  # then time ends it
                 self.journal.append(exchange.event("approval.used", approval_id))

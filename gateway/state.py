@@ -45,6 +45,7 @@ APPROVALS = sa.Table(
     sa.Column("reason", sa.String(1000), nullable=False),
     sa.Column("demands", sa.JSON, nullable=False),
     sa.Column("ttl_s", sa.BigInteger, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
     sa.Index("approvals_expiry", "state", "expires_at"),
     comment="Approval requests; no prompt text. Times are nanoseconds since the epoch.",
 )

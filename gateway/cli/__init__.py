@@ -8,6 +8,7 @@ import click
 from gateway.cli.terminal import Complaint
 
 _COMMANDS = (
+    "access",
     "approvals",
     "config",
     "demo",

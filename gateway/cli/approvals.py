@@ -28,7 +28,7 @@ def list_(everyone: bool, token: str | None, folder: Path) -> None:
     if not answer["approvals"]:
         click.echo("No approval requests.")
         return
-    columns = ("id", "state", "who", "about", "scope", "rule", "reason", "ends", "verdicts")
+    columns = ("id", "kind", "state", "who", "about", "scope", "rule", "reason", "ends", "verdicts")
     show_table(columns, map(_cells, answer["approvals"]))
 
 
@@ -36,6 +36,7 @@ def _cells(item: dict[str, Any]) -> tuple[str, ...]:
     verdicts = (f"{v['verdict']} by {v['person']}: {v['comment']}" for v in item["verdicts"])
     return (
         item["id"],
+        item["kind"],
         item["state"],
         item["person"],
         ", ".join(demand["about"] for demand in item["demands"]),

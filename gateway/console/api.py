@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.approval_store import ApprovalStore
 from gateway.console.access import Access
+from gateway.console.access_requests import AccessRequests
 from gateway.console.approvals import Approvals
 from gateway.console.exporting import Exporting
 from gateway.console.http import answer_json, answering_errors
@@ -76,6 +77,7 @@ class Console:
             *Sessions(access=access, reader=self.sessions).routes(),
             *Exporting(access=access, reader=self.sessions).routes(),
             *self._approvals().routes(),
+            *AccessRequests(access=access, store=self.approvals).routes(),
             Route(
                 method="GET",
                 path="/api/v1/openapi.json",

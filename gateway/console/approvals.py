@@ -138,14 +138,23 @@ class Approvals:
         found = await self._ask(principal, "approvals.decide", request)
         verdict = self._verdict(principal, posted, found)
         said = {"verdict": verdict.verdict, "comment": verdict.comment}
-        await self._note(principal, "approval.verdict", found, **said)
+        kind = "access.reviewed" if found.kind == "emergency" else "approval.verdict"
+        await self._note(principal, kind, found, **said)
         await self.access.read(lambda: self.store.add_verdict(found.id, verdict))
         now = await self.access.read(lambda: self.store.find(found.id)) or found
+        if now.kind == "emergency":
+            await self._review(principal, verdict, now)
+            return answer_json(await self.access.read(lambda: self.store.find(found.id)))
         outcome = (await self._judge(principal, "approvals.decide", now)).verdict
         if outcome in {"approve", "deny"}:
             with suppress(Refusal):  # another approver's verdict has just settled it
                 await self._move(principal, "approve" if outcome == "approve" else "deny", now)
         return answer_json(await self.access.read(lambda: self.store.find(found.id)))
+
+    async def _review(self, principal: Principal, verdict: Verdict, found: ApprovalRequest) -> None:
+        """End emergency access that a reviewer denies while it holds."""
+        if verdict.verdict == "deny" and found.state == "approved":
+            await self._move(principal, "revoke", found, comment=verdict.comment)
 
     async def withdraw_approval(self, request: web.Request) -> web.Response:
         """Withdraw one's own request while nobody has decided."""
@@ -165,7 +174,7 @@ class Approvals:
 
     async def _end(self, act: Act, request: web.Request) -> web.Response:
         principal = await self.access.identify(request)
-        comment = _checked(decode(await request.read(), EndRequest).comment)
+        comment = checked(decode(await request.read(), EndRequest).comment)
         found = await self._ask(principal, f"approvals.{act}", request)
         follow(found.state, act)
         await self._move(principal, act, found, comment=comment)
@@ -226,19 +235,20 @@ class Approvals:
             raise Refusal("approval.decided", "You have already decided about this one.")
         if posted.verdict not in {"approve", "deny"}:
             raise Refusal("approval.verdict", "The verdict is `approve` or `deny`.")
-        follow(found.state, "approve" if posted.verdict == "approve" else "deny")
+        if found.kind != "emergency":
+            follow(found.state, "approve" if posted.verdict == "approve" else "deny")
         return Verdict(
             verdict="approve" if posted.verdict == "approve" else "deny",
             issuer=principal.issuer,
             sub=principal.sub,
             person=principal.person,
             groups=principal.groups,
-            comment=_checked(posted.comment),
+            comment=checked(posted.comment),
             at=format_time(self.access.now_ns()),
         )
 
 
-def _checked(comment: str) -> str:
+def checked(comment: str) -> str:
     """Return a comment that says something; raises `Refusal`."""
     if not comment.strip() or len(comment) > MAX_COMMENT_CHARS:
         raise Refusal("approval.comment", "Say why: a comment of up to 1000 characters.")

@@ -6,12 +6,14 @@
 package gateway.access
 
 import data.gateway.approval
+import data.gateway.config
 import data.gateway.grants
+import data.gateway.org
 
 # METADATA
 # title: The answer
 # entrypoint: true
-main := {"schema": 1, "allow": count(_deny) == 0, "deny": _deny, "verdict": _verdict}
+main := {"schema": 1, "allow": count(_deny) == 0, "deny": _deny, "verdict": _verdict, "demands": _demands}
 
 # METADATA
 # title: Not an act that anyone may do
@@ -90,6 +92,63 @@ default _verdict := ""
 
 _verdict := approval.verdict(input.approval.demands, input.approval.verdicts, _owner)
 
+# METADATA
+# title: Not a production repository of the caller's team
+# custom:
+#   code: access.not_owner
+#   message: You may ask for access to the production repositories of your own team.
+_deny contains rego.metadata.rule().custom if {
+	input.action in _access_acts
+	not _own_production
+}
+
+# METADATA
+# title: Longer than access may be asked for
+# custom:
+#   code: access.too_long
+#   message: "Access may be asked for up to %d seconds."
+_deny contains {"code": custom.code, "message": sprintf(custom.message, [config.settings.access_max_s])} if {
+	input.action in _access_acts
+	not _short_enough
+	custom := rego.metadata.rule().custom
+}
+
+# METADATA
+# title: Emergency access is not the caller's to take
+# custom:
+#   code: access.no_emergency
+#   message: None of your groups may take access to this repository in an emergency.
+_deny contains rego.metadata.rule().custom if {
+	input.action == "access.emergency"
+	not approval.may_take(_repository, input.principal.groups)
+}
+
+# METADATA
+# title: What approvers are asked about the access
+default _demands := []
+
+_demands := [approval.whole(demand, config.settings.quorum)] if {
+	input.action in _access_acts
+	demand := org.production_demand(_repository, "repositories.production")
+}
+
+default _repository := ""
+
+_repository := lower(input.resource.repository)
+
+_own_production if {
+	config.repositories[_repository].production
+	config.repositories[_repository].owners in input.principal.groups
+}
+
+_short_enough if {
+	seconds := to_number(input.resource.for_s)
+	seconds > 0
+	seconds <= config.settings.access_max_s
+}
+
+_access_acts := {"access.request", "access.emergency"}
+
 # Acts on many sessions, and acts on one.
 _lists := {"sessions.list", "sessions.search"}
 
@@ -97,7 +156,7 @@ _reads := {"sessions.read", "sessions.replay", "sessions.export"}
 
 _on_approvals := {"approvals.list", "approvals.decide", "approvals.withdraw", "approvals.revoke"}
 
-_known if input.action in ((_lists | _reads) | _on_approvals)
+_known if input.action in ((_lists | _reads) | (_on_approvals | _access_acts))
 
 _approver if approval.is_approver(input.principal, input.approvers)
 

@@ -32,6 +32,10 @@ _bobs := {
 	"owner_person": "bob",
 }
 
+_member := object.union(_ann, {"groups": ["eng", "shop"]})
+
+_shop := {"kind": "access", "repository": "acme/Shop", "for_s": "7200"}
+
 _elsewhere := object.union(_own, {"owner_issuer": "https://other.test"})
 
 _cases := {
@@ -145,6 +149,41 @@ _cases := {
 		"resource": object.union(_own, {"owner_person": ""}),
 		"deny": {"approvals.not_requester"},
 	},
+	"a member of the owning team asks for access": {
+		"principal": _member, "action": "access.request",
+		"resource": _shop,
+		"deny": set(),
+	},
+	"nobody asks for another team's": {
+		"principal": _ann, "action": "access.request",
+		"resource": _shop,
+		"deny": {"access.not_owner"},
+	},
+	"nor for one that is not in production": {
+		"principal": _member, "action": "access.request",
+		"resource": object.union(_shop, {"repository": "acme/docs"}),
+		"deny": {"access.not_owner"},
+	},
+	"nor for longer than policy says": {
+		"principal": _member, "action": "access.request",
+		"resource": object.union(_shop, {"for_s": "28801"}),
+		"deny": {"access.too_long"},
+	},
+	"nor for no time": {
+		"principal": _member, "action": "access.request",
+		"resource": object.union(_shop, {"for_s": "0"}),
+		"deny": {"access.too_long"},
+	},
+	"an emergency is for those who are on call": {
+		"principal": _member, "action": "access.emergency",
+		"resource": _shop,
+		"deny": {"access.no_emergency"},
+	},
+	"who is on call takes it": {
+		"principal": object.union(_ann, {"groups": ["shop", "shop-oncall"]}), "action": "access.emergency",
+		"resource": _shop,
+		"deny": set(),
+	},
 	"other acts are not known": {
 		"principal": _auditor, "action": "sessions.erase",
 		"resource": _bobs,
@@ -246,6 +285,14 @@ _settled(verdicts) := verdict if {
 	}
 }
 
+test_what_approvers_are_asked_about_access if {
+	access.main.demands == [_demand] with input as {
+		"action": "access.request",
+		"principal": _member,
+		"resource": _shop,
+	}
+}
+
 test_what_verdicts_come_to if {
 	_settled([]) == "pending"
 	_settled([_said("approve", _lead)]) == "approve"
@@ -277,5 +324,6 @@ test_the_answer_has_code_and_sentence if {
 		"allow": false,
 		"deny": {{"code": "access.unknown_action", "message": "There is no such action."}},
 		"verdict": "",
+		"demands": [],
 	} with input as {"action": "sessions.erase"}
 }

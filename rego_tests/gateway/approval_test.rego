@@ -83,7 +83,7 @@ test_a_stranger_can_not_deny if {
 _grant := object.union(_pending, {"state": "approved", "scope": "session", "session": "s-1"})
 
 _none := {
-	"state": "none", "id": null, "scope": "request", "session": "", "workflow": "",
+	"state": "none", "id": null, "kind": "call", "scope": "request", "session": "", "workflow": "",
 	"expires_at": "", "demands": [], "verdicts": [],
 }
 
@@ -125,6 +125,19 @@ test_a_grant_for_a_workflow_needs_the_claim if {
 	not _granted(_for_workflow, {"workflow": null})
 	not _granted(_for_workflow, {"workflow": object.union(_nightly, {"value": "other"})})
 	_granted(object.union(_for_workflow, {"workflow": ""}), {"workflow": null})
+}
+
+_taken := object.union(_for_workflow, {"workflow": "", "kind": "emergency", "verdicts": []})
+
+_oncall := {"principal": {"groups": ["eng", "shop", "shop-oncall"]}}
+
+test_an_emergency_needs_nobody_but_the_group if {
+	question := object.union(_question, {"approval": _none, "grants": [_taken]})
+	approval.obligation.satisfied with input as object.union(question, _oncall)
+	not approval.obligation.satisfied with input as question
+	elsewhere := object.union(_pending.demands[0], {"about": "acme/ledger"})
+	other := object.union(question, {"grants": [object.union(_taken, {"demands": [elsewhere]})]})
+	not approval.obligation.satisfied with input as object.union(other, _oncall)
 }
 
 # --- what is asked for

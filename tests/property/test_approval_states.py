@@ -34,6 +34,7 @@ def row_of(key: str, now_ns: int) -> dict[str, Any]:
         "scope": "request",
         "ttl_s": TTL_S,
         "state": "pending",
+        "kind": "call",
         "created_at": now_ns,
         "expires_at": now_ns + TTL_S * SECOND,
     }

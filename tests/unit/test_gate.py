@@ -460,7 +460,7 @@ async def test_an_answer_that_broke_off_leaves_the_approval_for_the_next_try() -
 
 
 async def test_a_grant_lets_a_call_pass_at_once_and_is_named_in_its_record() -> None:
-    granted = APPROVED["approval"] | {"scope": "session", "granted_by": ["appr_7"]}
+    granted = APPROVED["approval"] | {"granted_by": ["appr_7"]}
     grant = Approval(state="approved", id=ApprovalId("appr_7"), scope="session")
     world = World(
         caller=FakeCaller(),

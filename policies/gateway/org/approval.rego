@@ -7,13 +7,19 @@ import data.gateway.config
 # description: Those who may write to production run directly; others of the team are held.
 # custom:
 #   code: repositories.production
-approval contains object.union(demand, limits) if {
+approval contains production_demand(name, rego.metadata.rule().custom.code) if {
 	some name in _production
 	not _writer(name)
 	_owner(name)
+}
+
+# METADATA
+# title: What is demanded about a production repository
+production_demand(name, code) := object.union(
+	{"code": code, "about": name, "approvers": repository.approvers},
+	object.filter(repository, ["quorum", "all_groups"]),
+) if {
 	repository := config.repositories[name]
-	demand := {"code": rego.metadata.rule().custom.code, "about": name, "approvers": repository.approvers}
-	limits := object.filter(repository, ["quorum", "all_groups"])
 }
 
 # METADATA
