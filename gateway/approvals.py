@@ -28,7 +28,7 @@ from gateway.exchange import format_time
 from gateway.state import digest_call, shared_key
 
 MAX_HELD_BYTES = 256 * 1024 * 1024
-"""Of bodies that wait in one worker; about 3,000 of a coding agent's."""
+"""Of packed bodies that wait in one worker."""
 
 _T = TypeVar("_T")
 
@@ -112,15 +112,15 @@ class ApprovalWaits:
                 return digest_call(self._secret, context, value)
 
     @contextmanager
-    def holding(self, body_bytes: int) -> Iterator[None]:
+    def holding(self, packed_bytes: int) -> Iterator[None]:
         """Count a held body while inside; raises `Failure` when too many bytes are held."""
-        if self._held_bytes + body_bytes > MAX_HELD_BYTES:
+        if self._held_bytes + packed_bytes > MAX_HELD_BYTES:
             raise Failure("approval_capacity", "Too many calls wait for approval here; try later.")
-        self._held_bytes += body_bytes
+        self._held_bytes += packed_bytes
         try:
             yield
         finally:
-            self._held_bytes -= body_bytes
+            self._held_bytes -= packed_bytes
 
     def url_of(self, approval_id: ApprovalId) -> str:
         """Return where an approver finds it."""

@@ -42,7 +42,7 @@ from gateway.domain import (
 )
 from gateway.error_answers import answer_error, status_of
 from gateway.exchange import Exchange, format_time
-from gateway.incoming import Incoming, read_incoming
+from gateway.incoming import Incoming, pack, read_incoming, unpack
 from gateway.masking.rules import Rule
 from gateway.messages.facts import find_route
 from gateway.ports import (
@@ -123,8 +123,12 @@ class Gate:
         decision = first
         exchange.approval_id = next(iter(first.answer.approval.granted_by), None)
         if first.outcome is Outcome.HOLD:
-            with self.approvals.holding(len(incoming.body)):
-                decision = await self._hold(caller, exchange, incoming)  # 5
+            approval = await self._ask(exchange, incoming)  # 5
+            packed = await asyncio.to_thread(pack, incoming.body)
+            del incoming, opening  # nothing else of the body stays in memory
+            with self.approvals.holding(len(packed)):
+                decision = await self._hold(caller, exchange, approval, packed)
+            incoming = self._read_body(exchange, unpack(packed))
         if decision.outcome is not Outcome.ALLOW:
             raise refusal_of(decision)  # 6
         if exchange.may_be_resend:
@@ -144,13 +148,15 @@ class Gate:
         if route in {Route.MESSAGES, Route.COUNT_TOKENS}:
             body = await caller.read_body()
             exchange.request = msgspec.structs.replace(base, body_bytes=len(body))
-            incoming = read_incoming(
-                body, arrival.by_name, exchange.principal, self.conversations, self.scans
-            )
+            incoming = self._read_body(exchange, body)
         exchange.request = build_request(
             base, incoming.facts, arrival.by_name, exchange.principal, len(incoming.body)
         )
         return incoming
+
+    def _read_body(self, exchange: Exchange, body: bytes) -> Incoming:
+        headers = exchange.arrival.by_name
+        return read_incoming(body, headers, exchange.principal, self.conversations, self.scans)
 
     async def _decide(
         self, exchange: Exchange, incoming: Incoming, approval: Approval | None = None
@@ -200,10 +206,9 @@ class Gate:
         if exchange.decision and exchange.decision.outcome is not Outcome.DENY:
             await self._make_durable(exchange)
 
-    async def _hold(self, caller: Caller, exchange: Exchange, incoming: Incoming) -> Decision:
-        """Wait until the verdicts satisfy policy, it denies, or the wait is over."""
-        first = exchange.decided
-        obligation = first.answer.approval
+    async def _ask(self, exchange: Exchange, incoming: Incoming) -> Approval:
+        """Open the approval request of a call, or join the one that is there."""
+        obligation = exchange.decided.answer.approval
         approval, is_new = await self.approvals.open_or_join(
             self.approvals.key_of(exchange.principal, exchange.request, obligation, incoming.value),
             exchange.id,
@@ -214,10 +219,20 @@ class Gate:
         exchange.approval_id, exchange.was_held = approval.id, True
         if is_new:
             self.journal.append(exchange.event("approval.opened", ", ".join(obligation.reasons)))
+        return approval
+
+    async def _hold(
+        self, caller: Caller, exchange: Exchange, approval: Approval, packed: bytes
+    ) -> Decision:
+        """Wait until the verdicts satisfy policy, it denies, or the wait is over."""
+        first = exchange.decided
+        obligation = first.answer.approval
         until_ns = self.now_ns() + obligation.wait_s * 10**9
         while True:
             if approval.verdicts:
-                decision = await self._decide(exchange, incoming, approval)
+                decision = await self._decide(
+                    exchange, self._read_body(exchange, unpack(packed)), approval
+                )
                 self.journal.append(exchange.redecided())
                 if decision.outcome is not Outcome.HOLD:
                     await self._make_durable(exchange)

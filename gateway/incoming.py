@@ -1,5 +1,6 @@
 """What arrived: a request body, what it says and the pieces it is recorded in."""
 
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,16 @@ class Incoming(Fact, frozen=True, kw_only=True):
     """Of the body as it may be recorded."""
     digests: Digests = ()
     """Of the pieces."""
+
+
+def pack(body: bytes) -> bytes:
+    """Return a body as it waits in memory."""
+    return zlib.compress(body, 1)
+
+
+def unpack(packed: bytes) -> bytes:
+    """Return the body that was packed."""
+    return zlib.decompress(packed)
 
 
 def read_incoming(

@@ -175,7 +175,7 @@ class Approvals(Protocol):
     ) -> str:
         """Return an HMAC by which calls are known that one approval would cover."""
 
-    def holding(self, body_bytes: int) -> AbstractContextManager[None]:
+    def holding(self, packed_bytes: int) -> AbstractContextManager[None]:
         """Count a held body while inside; raises `Failure` when too many bytes are held."""
 
     def url_of(self, approval_id: ApprovalId) -> str:

@@ -164,6 +164,11 @@ _cases := {
 		"resource": object.union(_shop, {"repository": "acme/docs"}),
 		"deny": {"access.not_owner"},
 	},
+	"nor for none": {
+		"principal": _member, "action": "access.request",
+		"resource": {"kind": "access", "for_s": "60"},
+		"deny": {"access.not_owner"},
+	},
 	"nor for longer than policy says": {
 		"principal": _member, "action": "access.request",
 		"resource": object.union(_shop, {"for_s": "28801"}),

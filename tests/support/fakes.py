@@ -318,7 +318,7 @@ class FakeApprovals:
     ) -> str:
         return "key"
 
-    def holding(self, body_bytes: int) -> AbstractContextManager[None]:
+    def holding(self, packed_bytes: int) -> AbstractContextManager[None]:
         return nullcontext()
 
     def url_of(self, approval_id: ApprovalId) -> str:

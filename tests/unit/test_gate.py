@@ -28,6 +28,7 @@ from gateway.domain import (
     Failure,
     GatewayError,
     Refusal,
+    Route,
     Unauthenticated,
     Verdict,
 )
@@ -418,6 +419,15 @@ async def test_a_held_call_goes_on_once_policy_is_satisfied() -> None:
     assert world.log[1:7] == ["Opening", "durable", "Event", "Redecided", "durable", "forward"]
     assert (world.caller.status, world.journal.closing.approval_id) == (200, "appr_1")
     assert world.policy.questions[1].approval == VERDICTS
+
+
+async def test_a_body_that_waited_is_forwarded_as_it_came() -> None:
+    parts = ", ".join(['"\u00e9"'] * 2000)
+    body = b'{"model":"m", "max_tokens":1,\n"messages":[%s]}' % parts.encode()
+    world = held(APPROVED, states=[VERDICTS])
+    world.caller.body = body
+    await world.run()
+    assert world.upstream.forwarded == [("claude", Route.MESSAGES, body)]
 
 
 async def test_a_held_call_is_refused_when_policy_denies_after_a_verdict() -> None:
