@@ -6,7 +6,7 @@ OPA := .tools/opa-1.22.2/opa
 SETUP := .venv/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup test lint policies unit coverage e2e soak bench bench-record lock docs clean
+.PHONY: help up setup test lint policies unit coverage e2e soak bench bench-record bench-masks lock docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench-record: setup ## Measure the record: recorder, long sessions, commits, ver
 	$(BIN)/python tests/bench/commits.py
 	$(BIN)/python tests/bench/verify.py
 	$(BIN)/python tests/bench/search.py
+
+bench-masks: setup ## Measure masks: cost, what is held back, hostile texts, false hits
+	$(BIN)/python tests/bench/masking.py
 
 lock: ## Renew the lock file from pyproject.toml
 	$(BIN)/pip install --quiet uv

@@ -9,6 +9,7 @@ from functools import lru_cache
 import msgspec
 
 from gateway.domain import (
+    CARRIED,
     NOT_JSON,
     AccessAnswer,
     Answer,
@@ -22,7 +23,6 @@ from gateway.domain import (
     Principal,
     PrincipalInput,
     Request,
-    Route,
 )
 from gateway.messages.facts import Facts
 from gateway.tables import Provenance
@@ -35,7 +35,12 @@ SUPPORTS = (
     "limits.unit=concurrent",
     "limits.unit=requests",
     "limits.unit=tokens",
+    "masking.echo=allow",
+    "masking.echo=mask",
+    "masking.record",
+    "masking.request",
     "masking.response",
+    "models",
     "recording.content=metadata",
     "recording.content=none",
     "recording.durability=relaxed",
@@ -202,7 +207,7 @@ def _judge(answer: Answer, question: DecisionInput) -> Outcome:
             raise undecided("its answer contradicts itself")
         if answer.endpoint not in question.endpoints:
             raise undecided("it names an endpoint that is not configured")
-        if question.request.route is Route.UNKNOWN:
+        if question.request.route not in CARRIED:
             raise undecided("it allows a route that the gateway does not carry")
         return Outcome.ALLOW
     if answer.deny:
@@ -232,6 +237,8 @@ def _obligations(answer: Answer) -> Iterator[str]:
         yield f"approval.scope={answer.approval.scope}"
     for limit in answer.limits.values():
         yield f"limits.unit={limit.unit}"
+    if answer.models:
+        yield "models"
     for holder, field, neutral in _NEUTRAL:
         value = getattr(getattr(answer, holder), field)
         if value != neutral:

@@ -22,12 +22,21 @@ UsageField = Literal[
 
 
 class Route(StrEnum):
-    """The routes of the Messages API that the gateway carries."""
+    """The routes of the API that the gateway tells apart."""
 
     MESSAGES = "messages"
     COUNT_TOKENS = "count_tokens"
     MODELS = "models"
+    """The list of models."""
+    MODEL = "model"
+    """One model, by its id."""
+    BATCHES = "batches"
+    FILES = "files"
     UNKNOWN = "unknown"
+
+
+CARRIED = frozenset({Route.MESSAGES, Route.COUNT_TOKENS, Route.MODELS, Route.MODEL})
+"""What the gateway can carry; what policy allows beyond it is refused all the same."""
 
 
 class Outcome(StrEnum):
@@ -305,6 +314,8 @@ class Answer(Strict, frozen=True, kw_only=True):
     deny: tuple[Reason, ...]
     status: Literal[400, 403, 429, 451]
     endpoint: str
+    models: tuple[str, ...]
+    """The models that a list of models may show to this caller."""
     approval: ApprovalObligation
     recording: RecordingObligation
     masking: MaskingObligation

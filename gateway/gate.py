@@ -15,7 +15,7 @@ Knows no HTTP library, no OPA, no files; what it needs is declared in `gateway.p
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -42,9 +42,11 @@ from gateway.domain import (
 )
 from gateway.error_answers import answer_error, status_of
 from gateway.exchange import Exchange, format_time
-from gateway.incoming import Incoming, pack, read_incoming, unpack
+from gateway.incoming import Held, Incoming, hold, read_incoming
+from gateway.masking.echo import Echo
 from gateway.masking.rules import Rule
-from gateway.messages.facts import find_route
+from gateway.messages.facts import Facts, find_model, find_route
+from gateway.model_lists import UsableModels, ask_for_all
 from gateway.ports import (
     Answer,
     Approvals,
@@ -59,9 +61,18 @@ from gateway.ports import (
     Upstream,
 )
 from gateway.records import Opening, Record, Usage
-from gateway.refusals import ended, is_verdict, refusal_of, still_waiting, unchanged
+from gateway.refusals import (
+    ended,
+    is_verdict,
+    policy_changed,
+    refusal_of,
+    still_waiting,
+    unchanged,
+)
+from gateway.request_masks import RequestMasks, rules_of
 from gateway.scans import Scans
 from gateway.strangers import Strangers
+from gateway.tables import Tables
 from gateway.unrecorded import UNAVAILABLE, Unrecorded
 
 STALE_TRIES = 3
@@ -88,6 +99,7 @@ class Gate:
     version: str
     conversations: Conversations
     scans: Scans
+    masks: RequestMasks
 
     async def run(self, caller: Caller) -> None:
         """Carry one call to its end; every end is recorded."""
@@ -104,37 +116,39 @@ class Gate:
         except GatewayError as e:
             await self._end_with_error(caller, exchange, e)
         except CallerGone:
-            with suppress(Failure):  # then it is owed, and nobody is left to be told
-                self._close(exchange, Ending.CANCELLED)
+            self._leave(exchange)
         except asyncio.CancelledError:
-            self._close(exchange, Ending.CANCELLED)
+            self._leave(exchange)
             raise
         finally:
             with suppress(Failure):  # whatever else went wrong, its end is recorded if it can be
                 unexpected = Failure("gateway.error", "The gateway failed.", status=500)
                 self._close(exchange, Ending.FAILED, unexpected)
+            if not exchange.is_open:
+                self.unrecorded.note(is_open=False)
             _log.info("exchange_ended %s", exchange.summary())
 
     async def _carry(self, caller: Caller, exchange: Exchange) -> None:
         incoming = await self._read(caller, exchange)
         first = await self._decide(exchange, incoming)  # 2
-        opening = self._relate(exchange, incoming)  # 3
+        first, body = await self._mask(exchange, incoming, first)  # 3
+        opening = self._relate(exchange, incoming)
         await self._open(exchange, opening, incoming)  # 4
         decision = first
         exchange.approval_id = next(iter(first.answer.approval.granted_by), None)
         if first.outcome is Outcome.HOLD:
             approval = await self._ask(exchange, incoming)  # 5
-            packed = await asyncio.to_thread(pack, incoming.body)
-            del incoming, opening  # nothing else of the body stays in memory
-            with self.approvals.holding(len(packed)):
-                decision = await self._hold(caller, exchange, approval, packed)
-            incoming = self._read_body(exchange, unpack(packed))
+            held = await asyncio.to_thread(hold, incoming, body)
+            del incoming, opening, body  # nothing else of the body stays in memory
+            with self.approvals.holding(held.size):
+                decision = await self._hold(caller, exchange, approval, held)
+            incoming, body = self._read_body(exchange, held.sent()), held.forwarded()
         if decision.outcome is not Outcome.ALLOW:
             raise refusal_of(decision)  # 6
         if exchange.may_be_resend:
             status = decision.answer.status
-            await self.cuts.check(exchange.principal, incoming.value, status)
-        await self._serve(caller, exchange, decision, incoming)  # 6 to 9
+            await self.cuts.check(exchange.principal, incoming.said, status)
+        await self._serve(caller, exchange, decision, incoming, body)  # 6 to 9
 
     # --- 1, 2: the facts and the decision ---------------------------------------------------------
 
@@ -144,19 +158,33 @@ class Gate:
         route = find_route(arrival.method, arrival.path)
         base = Request(id=exchange.id, route=route, method=arrival.method)
         exchange.request = base
-        incoming = Incoming()
+        incoming = Incoming(facts=Facts(model=find_model(arrival.path)))
         if route in {Route.MESSAGES, Route.COUNT_TOKENS}:
             body = await caller.read_body()
             exchange.request = msgspec.structs.replace(base, body_bytes=len(body))
             incoming = self._read_body(exchange, body)
-        exchange.request = build_request(
-            base, incoming.facts, arrival.by_name, exchange.principal, len(incoming.body)
-        )
+        self._describe(exchange, incoming)
         return incoming
 
+    def _describe(self, exchange: Exchange, incoming: Incoming) -> None:
+        """Take the facts of the request from the bytes that are to be forwarded."""
+        exchange.request = build_request(
+            exchange.request,
+            incoming.facts,
+            exchange.arrival.by_name,
+            exchange.principal,
+            len(incoming.body),
+        )
+
     def _read_body(self, exchange: Exchange, body: bytes) -> Incoming:
-        headers = exchange.arrival.by_name
-        return read_incoming(body, headers, exchange.principal, self.conversations, self.scans)
+        return read_incoming(
+            body,
+            exchange.arrival.by_name,
+            exchange.principal,
+            self.conversations,
+            self.scans,
+            self.masks.seals,
+        )
 
     async def _decide(
         self, exchange: Exchange, incoming: Incoming, approval: Approval | None = None
@@ -184,14 +212,40 @@ class Gate:
             tables = await self.policy.load_tables()
         raise Failure("policy_unavailable", "Policies are changing too fast to decide; try again.")
 
-    # --- 4, 5: record and hold --------------------------------------------------------------------
+    # --- 3: mask the request ----------------------------------------------------------------------
+
+    def _tables(self, decision: Decision) -> Tables:
+        return self.policy.tables_of(decision.revision)
+
+    async def _mask(
+        self, exchange: Exchange, incoming: Incoming, decision: Decision
+    ) -> tuple[Decision, bytes]:
+        """Return what is forwarded, and the decision about those very bytes."""
+        names = decision.answer.masking.request
+        if not names or decision.outcome is Outcome.DENY:
+            return decision, incoming.body
+        tables = self._tables(decision)
+        outgoing = self.masks.to_forward(incoming, tables, names, exchange.tally)
+        if outgoing is incoming:
+            return decision, incoming.body
+        self._describe(exchange, outgoing)
+        again = await self._decide(exchange, incoming)
+        if again.revision != decision.revision or again.answer.masking != decision.answer.masking:
+            raise policy_changed(decision)
+        return again, outgoing.body
 
     def _relate(self, exchange: Exchange, incoming: Incoming) -> Opening:
         """Return the opening record; of the request it holds what no earlier one has."""
         if not exchange.keeps_content:
             return exchange.open()
-        base, parts = self.conversations.relate(exchange.kinship, incoming.pieces, incoming.digests)
+        pieces = incoming.pieces
+        if exchange.masks:
+            tables = self._tables(exchange.decided)
+            pieces = self.masks.to_record(incoming, tables, exchange.masks, exchange.tally)
+        base, parts = self.conversations.relate(exchange.kinship, pieces, incoming.digests)
         return exchange.open(parts, base)
+
+    # --- 4, 5: record and hold --------------------------------------------------------------------
 
     async def _open(self, exchange: Exchange, opening: Opening, incoming: Incoming) -> None:
         self.journal.append(opening)
@@ -210,7 +264,7 @@ class Gate:
         """Open the approval request of a call, or join the one that is there."""
         obligation = exchange.decided.answer.approval
         approval, is_new = await self.approvals.open_or_join(
-            self.approvals.key_of(exchange.principal, exchange.request, obligation, incoming.value),
+            self.approvals.key_of(exchange.principal, exchange.request, obligation, incoming.said),
             exchange.id,
             exchange.principal,
             exchange.request,
@@ -222,7 +276,7 @@ class Gate:
         return approval
 
     async def _hold(
-        self, caller: Caller, exchange: Exchange, approval: Approval, packed: bytes
+        self, caller: Caller, exchange: Exchange, approval: Approval, held: Held
     ) -> Decision:
         """Wait until the verdicts satisfy policy, it denies, or the wait is over."""
         first = exchange.decided
@@ -230,9 +284,9 @@ class Gate:
         until_ns = self.now_ns() + obligation.wait_s * 10**9
         while True:
             if approval.verdicts:
-                decision = await self._decide(
-                    exchange, self._read_body(exchange, unpack(packed)), approval
-                )
+                incoming = self._read_body(exchange, held.sent())
+                decision = await self._decide(exchange, incoming, approval)
+                del incoming
                 self.journal.append(exchange.redecided())
                 if decision.outcome is not Outcome.HOLD:
                     await self._make_durable(exchange)
@@ -257,40 +311,40 @@ class Gate:
     # --- 7, 8: forward and deliver ----------------------------------------------------------------
 
     async def _serve(
-        self, caller: Caller, exchange: Exchange, decision: Decision, incoming: Incoming
+        self,
+        caller: Caller,
+        exchange: Exchange,
+        decision: Decision,
+        incoming: Incoming,
+        body: bytes,
     ) -> None:
         """Forward and deliver within the limits; a verdict about the answer is kept for a re-send.
 
         The caller learns of the verdict only when every worker knows it.
         """
-        rules = self._response_rules(decision)
+        rules = rules_of(self._tables(decision), decision.answer.masking.response)
         charge = await self.limits.charge(decision.answer.limits)
         try:
-            answer = await self._forward(caller, exchange, decision, incoming.body, charge)  # 7
-            await self._deliver(caller, exchange, answer, rules)  # 8, 9
+            answer = await self._forward(caller, exchange, decision, body, charge)  # 7
+            await self._deliver(caller, exchange, incoming, answer, rules)  # 8, 9
             await self._use(exchange, decision)
         except GatewayError as e:
             if exchange.is_answering and is_verdict(e):
-                await self.cuts.hold(exchange.principal, incoming.value, e, caller.gone)
+                await self.cuts.hold(exchange.principal, incoming.said, e, caller.gone)
             raise
         finally:
             charge.settle(exchange.known_usage)
 
-    def _response_rules(self, decision: Decision) -> list[Rule]:
-        masks = self.policy.tables_of(decision.revision).masks
-        try:
-            return [masks[name] for name in decision.answer.masking.response]
-        except KeyError as e:
-            raise Failure("masking_unavailable", f"The policy names a mask it lacks: {e}.") from e
-
     async def _forward(
         self, caller: Caller, exchange: Exchange, decision: Decision, body: bytes, charge: Charge
     ) -> Answer:
+        is_list, query = exchange.request.route is Route.MODELS, caller.arrival.query
         try:
-            return await self.upstream.forward(
+            answer = await self.upstream.forward(
                 decision.answer.endpoint,
-                exchange.request.route,
-                caller.arrival.query,
+                exchange.request.method,
+                caller.arrival.path,
+                ask_for_all(query) if is_list else query,
                 caller.arrival.headers,
                 body,
                 caller.gone,
@@ -298,11 +352,19 @@ class Gate:
         except Failure:
             charge.settle(Usage())  # no answer began
             raise
+        return UsableModels(answer, decision.answer.models) if is_list else answer
 
     async def _deliver(
-        self, caller: Caller, exchange: Exchange, answer: Answer, rules: list[Rule]
+        self,
+        caller: Caller,
+        exchange: Exchange,
+        incoming: Incoming,
+        answer: Answer,
+        rules: Sequence[Rule],
     ) -> None:
-        delivery = Delivery(caller, exchange, self.journal, rules)
+        echo = Echo(exchange.decided.answer.masking.echo, incoming.said)
+        seals = self.masks.seals.of(incoming.session)
+        delivery = Delivery(caller, exchange, self.journal, rules, echo, seals)
         try:
             await delivery.deliver(answer)
         finally:
@@ -338,6 +400,11 @@ class Gate:
             self.journal.owe(exchange.close(Ending.FAILED, e))
             raise
 
+    def _leave(self, exchange: Exchange) -> None:
+        """End what nobody waits for: what can't be written is owed, or counted as unrecorded."""
+        with suppress(Failure):
+            self._close(exchange, Ending.CANCELLED)
+
     async def _make_durable(self, exchange: Exchange) -> None:
         if exchange.durability == "strict":
             await self.journal.durable()
@@ -347,7 +414,7 @@ class Gate:
     ) -> None:
         """Record the error as the end of the exchange, then tell the caller."""
         if caller.gone.done():
-            self._close(exchange, Ending.CANCELLED)
+            self._leave(exchange)
             return
         ending = Ending.REFUSED if isinstance(error, Refusal) else Ending.FAILED
         try:
@@ -361,8 +428,8 @@ class Gate:
             error = e
             with suppress(Failure):
                 self._close(exchange, Ending.FAILED, e)
-        if error.code == UNAVAILABLE:
-            self.unrecorded.note(is_open=exchange.is_open)
+        if error.code == UNAVAILABLE and exchange.is_open:
+            self.unrecorded.note(is_open=True)
         try:
             await answer_error(caller, exchange.id, error, exchange)
         except CallerGone:

@@ -191,11 +191,14 @@ class Journal:
         self.sync()
         self.abandon()
 
+    @property
+    def broken_by(self) -> Exception | None:
+        """Why what was appended may not be what is on disk: nothing is taken any more."""
+        return self._broken or self._syncs.error
+
     def _require_whole(self) -> None:
-        """Raise `Failure` if what was appended may not be what is on disk."""
-        broken = self._broken or self._syncs.error
-        if broken is not None:
-            raise _unavailable(broken)
+        if self.broken_by is not None:
+            raise _unavailable(self.broken_by)
 
     def _begin_segment(self) -> None:
         """Begin the next segment; the finished one is synced whole first."""

@@ -83,6 +83,13 @@ def expires_ns(counter: Counter, limit: Limit) -> int:
     return max([*parts, *(places.until_ns for places in counter.places.values())], default=0)
 
 
+def in_use(counter: Counter, window_s: int, now_ns: int) -> int:
+    """Return what of a limit is leased or spent."""
+    oldest = now_ns // (window_s * 10**9 // PARTS) - PARTS
+    places = (held.count for held in counter.places.values() if held.until_ns > now_ns)
+    return sum(n for part, n in counter.used.items() if part >= oldest) + sum(places)
+
+
 def _lease_budget(counter: Counter, ask: Ask, now_ns: int) -> tuple[Counter, Share]:
     part = now_ns // part_ns(ask.limit)
     used = {p: n for p, n in counter.used.items() if p >= part - PARTS}
@@ -180,7 +187,7 @@ class _BudgetPurse:
         at_ns, used = self._seen
         part = now_ns // part_ns(self.limit)
         counted = {p: n for p, n in used.items() if p >= part - PARTS}
-        if part == self._part and cost <= self._left:
+        if self._changes or (part == self._part and cost <= self._left):
             return None
         missing = cost - (self.limit.limit - sum(counted.values()))
         if missing <= 0 or not 0 <= now_ns - at_ns < FRESH_S * 10**9:

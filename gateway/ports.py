@@ -16,7 +16,6 @@ from gateway.domain import (
     Limit,
     Principal,
     Request,
-    Route,
 )
 from gateway.records import Record, Usage
 from gateway.tables import Tables
@@ -126,7 +125,8 @@ class Upstream(Protocol):
     async def forward(
         self,
         endpoint: str,
-        route: Route,
+        method: str,
+        path: str,
         query: str,
         headers: Headers,
         body: bytes,

@@ -24,8 +24,7 @@ def prepare_folders(settings: Settings) -> None:
         for path in (folder, folder / "run", folder / "log", folder / "journal"):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.chmod(0o700)
-        if "://" not in settings.warehouse:
-            Path(settings.warehouse).mkdir(mode=0o700, parents=True, exist_ok=True)
+        Path(settings.warehouse).mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as e:
         raise _unwritable(folder, e) from e
 

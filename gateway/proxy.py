@@ -7,6 +7,7 @@ cancelled call still gets its closing record and no body is asked for before its
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,7 @@ BODY_TIMEOUT_S = 120.0
 
 _BODY_CODINGS = {"content-encoding": "identity", "transfer-encoding": "chunked"}
 """Of a request: what each header may say, so that the bytes read are the bytes sent."""
+_CHARSET_UTF8 = re.compile(r';\s*charset="?utf-?8"?\s*(?=;|$)')
 _PROBES = {("HEAD", "/"), ("GET", "/healthz"), ("HEAD", "/api/hello")}
 
 _log = logging.getLogger(__name__)
@@ -82,8 +84,11 @@ class _HttpCaller:
 
     def _check_codings(self) -> None:
         for name, value in self.arrival.headers:
-            if name in _BODY_CODINGS and value.strip().lower() != _BODY_CODINGS[name]:
+            said = value.strip().lower()
+            if name in _BODY_CODINGS and said != _BODY_CODINGS[name]:
                 raise Refusal("body.compressed", "Compressed request bodies are not accepted.")
+            if name == "content-type" and said.count("charset") != len(_CHARSET_UTF8.findall(said)):
+                raise Refusal("body.not_utf8", "The request body must be UTF-8.")
 
     async def _read_all(self) -> bytes:
         parts: list[bytes] = []

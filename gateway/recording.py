@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from gateway.config import Settings
@@ -17,6 +17,7 @@ from gateway.journal_folder import JournalFolder
 from gateway.message_texts import MessageTexts
 from gateway.published import PUBLISH_EVERY_S, publish, recorder_file
 from gateway.recorder_report import RecorderReport
+from gateway.records import Closing, Event
 from lake.catalog import open_lake
 from lake.recorder import Recorder
 from lake.recorder_state import RecorderSettings
@@ -61,6 +62,39 @@ def _witnesses(settings: Settings) -> Witnesses:
     )
 
 
+class _OwnJournal:
+    """The recorder's own journal; when it takes nothing any more, the recorder has to end."""
+
+    def __init__(self, journal: Journal, stop: threading.Event) -> None:
+        self._journal = journal
+        self._stop = stop
+
+    def append(self, record: Closing | Event) -> None:
+        """Write a record; on an error it may or may not be there."""
+        try:
+            self._journal.append(record)
+        finally:
+            if self._journal.broken_by is not None:
+                self._stop.set()
+
+
+@contextmanager
+def _opened(root: Path, journal_id: str, now_ns: Callable[[], int]) -> Iterator[Journal]:
+    """Open the recorder's own journal; one that broke raises `Failure` once it is closed."""
+    journal = Journal(root, journal_id, now_ns)
+    journal.open()
+    try:
+        yield journal
+        broken_by = journal.broken_by
+    finally:
+        journal.close()
+    if broken_by is not None:
+        raise Failure(
+            "recorder.journal_broken",
+            f"journal {journal_id} can't be written any more ({broken_by}): a new one is needed",
+        )
+
+
 @contextmanager
 def _publishing(recorder: Recorder, path: Path, now_ns: Callable[[], int]) -> Iterator[None]:
     """Publish the recorder's state every second, from a thread, since a step may take long."""
@@ -97,25 +131,29 @@ def record_for_ever(
     new_id: Callable[[str], str],
     now_ns: Callable[[], int],
 ) -> None:
-    """Tail and commit until SIGTERM, then commit what is ready.
+    """Tail and commit until SIGTERM, or until the own journal breaks, then commit what is ready.
 
     Args:
         settings: Of the deployment.
         ready: Called when it works.
         new_id: Makes an id that begins with a word.
         now_ns: The clock.
+
+    Raises:
+        Failure: another recorder runs, or the own journal broke: a new life begins a new one.
     """
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     root = settings.journal_folder
-    with _only_recorder(root):
-        lake = open_lake(settings.catalog_url, Path(settings.warehouse))
-        journal = Journal(root, new_id("recorder"), now_ns)
-        journal.open()
+    with (
+        _only_recorder(root),
+        closing(open_lake(settings.catalog_url, Path(settings.warehouse))) as lake,
+        _opened(root, new_id("recorder"), now_ns) as journal,
+    ):
         recorder = Recorder(
             lake,
             JournalFolder(root),
-            journal,
+            _OwnJournal(journal, stop),
             MessageTexts(),
             Signer(settings.keys_folder),
             _witnesses(settings),
@@ -126,5 +164,3 @@ def record_for_ever(
         with _publishing(recorder, recorder_file(settings.folder), now_ns):
             ready()
             recorder.run(stop, now_ns)
-        journal.close()
-        lake.close()

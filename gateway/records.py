@@ -1,7 +1,8 @@
 """Audit records and the frames that carry them in a journal; all that `lake` shares with `gateway`.
 
-A frame is `length u32 | crc32 u32 | sequence u64 | payload`, little-endian; the checksum covers
-sequence and payload, the payload is one MessagePack record. Pure: bytes in, bytes out. Knows no
+A frame is `length u32 | sequence u64 | crc32 u32 | crc32 u32 | payload`, little-endian. The first
+checksum covers length and sequence, so that a damaged length is told from a torn frame; the second
+covers these and the payload, which is one MessagePack record. Pure: bytes in, bytes out. Knows no
 files and no Iceberg.
 """
 
@@ -28,9 +29,10 @@ from gateway.domain import (
 
 SCHEMA_VERSION = 1
 MAX_FRAME_BYTES = 64 * 1024 * 1024
-"""Above the largest body (32 MB) with room for its facts; a longer length is a torn frame."""
+"""Above the largest body (32 MB) with room for its facts."""
 
-_HEADER = struct.Struct("<IIQ")
+_PLACE = struct.Struct("<IQ")
+_HEADER = struct.Struct("<IQII")
 
 
 class Decided(Fact, frozen=True, kw_only=True):
@@ -217,27 +219,27 @@ def encode_frame(sequence: int, record: Record) -> bytes:
     payload = _encoder.encode(record)
     if len(payload) > MAX_FRAME_BYTES:
         raise ValueError(f"a record of {len(payload)} bytes exceeds the frame limit")
-    numbered = sequence.to_bytes(8, "little")
-    checksum = zlib.crc32(payload, zlib.crc32(numbered))
-    return _HEADER.pack(len(payload), checksum, sequence) + payload
+    place = zlib.crc32(_PLACE.pack(len(payload), sequence))
+    checksum = zlib.crc32(payload, place)
+    return _HEADER.pack(len(payload), sequence, place, checksum) + payload
 
 
 def decode_frames(data: bytes | memoryview, offset: int = 0) -> Iterator[Frame]:
     """Yield the whole frames of `data`, a part of a segment that starts at byte `offset`.
 
-    Stops at a torn tail (fewer bytes than the frame says). A whole frame whose checksum or
-    record is wrong raises `CorruptFrame`.
+    Stops at a torn tail: fewer bytes than a header has, or than an undamaged header says. A frame
+    with a wrong checksum or record raises `CorruptFrame`.
     """
     view = memoryview(data)
     position = 0
     while position + _HEADER.size <= len(view):
-        length, checksum, sequence = _HEADER.unpack_from(view, position)
+        length, sequence, place, checksum = _HEADER.unpack_from(view, position)
         start, end = position + _HEADER.size, position + _HEADER.size + length
-        if length > MAX_FRAME_BYTES:
-            raise CorruptFrame(offset + position, f"impossible length {length}")
+        if zlib.crc32(view[position : position + _PLACE.size]) != place:
+            raise CorruptFrame(offset + position, "its length or number is damaged")
         if end > len(view):
             return
-        if zlib.crc32(view[start:end], zlib.crc32(view[position + 8 : start])) != checksum:
+        if zlib.crc32(view[start:end], place) != checksum:
             raise CorruptFrame(offset + position, "checksum mismatch")
         try:
             record = _decoder.decode(view[start:end])

@@ -27,9 +27,16 @@ def _require_url(value: str) -> str:
     raise ValueError("an http(s) URL without a slash at the end")
 
 
+def _refuse_url(folder: str) -> str:
+    if "://" in folder:
+        raise ValueError("the tables lie in a folder; a store's URL is not one")
+    return folder
+
+
 Host = Annotated[str, AfterValidator(_require_address)]
 SecretReference = Annotated[str, AfterValidator(_require_secret_reference)]
 Url = Annotated[str, AfterValidator(_require_url)]
+FolderName = Annotated[str, AfterValidator(_refuse_url)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -169,6 +176,17 @@ class StateSettings(Section):
     url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder.")
 
 
+class MaskingSettings(Section):
+    """What masks need beside the rules of the bundle."""
+
+    keys: tuple[SecretReference, ...] = Field(
+        (),
+        description="References to the shared keys that seal masked thinking and tag masked "
+        "values, each of 32 characters or more; the first one seals, all open. Without one, an "
+        "answer whose signed thinking would be masked is stopped.",
+    )
+
+
 class JournalSettings(Section):
     """The journals, on this host's disk."""
 
@@ -185,7 +203,9 @@ class LakeSettings(Section):
     """The Iceberg tables."""
 
     catalog: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder.")
-    warehouse: str = Field("", description="Folder of the tables; empty: in the data folder.")
+    warehouse: FolderName = Field(
+        "", description="Folder of the tables, no URL of a store; empty: in the data folder."
+    )
     commit_every_s: float = Field(
         15, gt=0, le=3600, description="Longest that a closed exchange waits for its commit."
     )

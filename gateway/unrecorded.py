@@ -27,7 +27,10 @@ class Unrecorded:
         self._cut = 0
 
     def note(self, *, is_open: bool) -> None:
-        """Count one exchange: cut, if its opening was recorded; else refused, and of no record."""
+        """Count one exchange: cut, if its opening was recorded; else refused, and of no record.
+
+        One that its caller left before it could be recorded counts as refused.
+        """
         self._last_ns = self._now_ns()
         if not self._refused + self._cut:
             self._since_ns = self._last_ns

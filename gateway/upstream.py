@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from yarl import URL
 
-from gateway.domain import Fact, Failure, Refusal, Route
-from gateway.http1 import Broken, Connection, Pool, Reply
+from gateway.domain import Fact, Failure, Refusal
+from gateway.http1 import Broken, Connection, Reply
+from gateway.pools import Pool
 from gateway.ports import CallerGone, Headers
 
 if TYPE_CHECKING:
@@ -20,11 +21,6 @@ if TYPE_CHECKING:
 KEEP_ALIVE_S = 4.0
 """Shorter than common servers' own 5 s, so that no call meets a connection just being closed."""
 
-_PATHS = {
-    Route.MESSAGES: ("POST", "/v1/messages"),
-    Route.COUNT_TOKENS: ("POST", "/v1/messages/count_tokens"),
-    Route.MODELS: ("GET", "/v1/models"),
-}
 _HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -47,11 +43,14 @@ _NOT_FORWARDED = _HOP_BY_HOP | {
     "forwarded",
     "host",
     "x-api-key",
-    "x-forwarded-for",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
     "x-real-ip",
 }
+"""Among them what some servers take for another method, path or peer than the request's own."""
 _NOT_RETURNED = _HOP_BY_HOP | {"content-length", "set-cookie"}
-_OWN_PREFIX = "x-countersign-"
+_NOT_FORWARDED_PREFIXES = ("x-countersign-", "x-forwarded-", "x-original-", "x-rewrite-")
 
 
 class Endpoint(Fact, frozen=True, kw_only=True):
@@ -116,7 +115,8 @@ class Upstreams:
     async def forward(
         self,
         endpoint: str,
-        route: Route,
+        method: str,
+        path: str,
         query: str,
         headers: Headers,
         body: bytes,
@@ -129,7 +129,7 @@ class Upstreams:
             CallerGone: `gone` was done first; the call is cancelled.
         """
         server = self._servers[endpoint]
-        head = _head(server, route, query, headers, len(body))
+        head = _head(server, method, path, query, headers, len(body))
         connection = await _connect(server)
         if gone.done():
             server.pool.put(connection)
@@ -160,9 +160,10 @@ async def _connect(server: _Server) -> Connection:
         raise _unreachable("can't be reached") from e
 
 
-def _head(server: _Server, route: Route, query: str, headers: Headers, body_bytes: int) -> bytes:
+def _head(
+    server: _Server, method: str, path: str, query: str, headers: Headers, body_bytes: int
+) -> bytes:
     """Return the head of a call; raises `Refusal` for a header that is not ASCII."""
-    method, path = _PATHS[route]
     target = f"{server.path}{path}{'?' if query else ''}{query}"
     lines = [f"{method} {target} HTTP/1.1", f"host: {server.host}"]
     lines += [f"{name}: {value}" for name, value in _forwarded(headers)]
@@ -202,7 +203,7 @@ def _forwarded(headers: Headers) -> Headers:
     for name, value in headers:
         if name == "connection":
             dropped = dropped | {word.strip().lower() for word in value.split(",")}
-        if name not in dropped and not name.startswith(_OWN_PREFIX):
+        if name not in dropped and not name.startswith(_NOT_FORWARDED_PREFIXES):
             kept.append((name, value))
     if dropped is not _NOT_FORWARDED:
         kept = [(name, value) for name, value in kept if name not in dropped]

@@ -3,7 +3,7 @@
 Where a chain stands travels as a property of the table `proofs`, in the transaction of its rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -85,9 +85,12 @@ class Seal:
 class Chains:
     """The chains of all journals."""
 
-    def __init__(self, links: Mapping[str, Link]) -> None:
+    def __init__(self, links: Mapping[str, Link], own: Set[str]) -> None:
+        """Go on from where chains stand, those of our `own` journals and of other hosts'."""
         self._links = dict(links)
         self._open: dict[str, _Chain] = {}
+        self.sealed_at = max((links[each].sealed_at for each in own & links.keys()), default=0)
+        """When we sealed last, by the clock then: microseconds since the epoch."""
 
     def count(self, journal_id: str, sequence: int) -> None:
         """Count a record that is new, in order."""
@@ -102,6 +105,15 @@ class Chains:
         row["previous_digest"] = chain.digest or None
         row["record_digest"] = chain.digest = record_digest(table, row)
         chain.digests.append(Digest(sequence, table, chain.digest))  # type: ignore[arg-type]  # rows hold objects
+
+    def next_sequence(self, journal_id: str) -> int:
+        """Return the number of a journal's first record that was not counted."""
+        chain = self._open.get(journal_id)
+        return chain.last_sequence + 1 if chain else self.link(journal_id).next_sequence
+
+    def link(self, journal_id: str) -> Link:
+        """Return where a journal's chain stands, as sealed."""
+        return self._links.get(journal_id, Link())
 
     @property
     def unsealed(self) -> set[str]:
@@ -132,6 +144,7 @@ class Chains:
                     signature=signature.hex(),
                     sealed_at=stretch.sealed_at,
                 )
+        self.sealed_at = now_ns // 1000
         return seal
 
     def advance(self, links: Links) -> None:
@@ -143,7 +156,7 @@ class Chains:
     def _chain(self, journal_id: str) -> _Chain:
         chain = self._open.get(journal_id)
         if chain is None:
-            link = self._links.get(journal_id, Link())
+            link = self.link(journal_id)
             chain = _Chain(link, link.digest, link.next_sequence - 1)
             self._open[journal_id] = chain
         return chain

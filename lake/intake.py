@@ -102,17 +102,13 @@ class Intake:
         return Read(sum(r.records for r in reads), sum(r.bytes for r in reads))
 
     def orphans(self) -> list[OpenExchange]:
-        """Return exchanges whose writer died and whose closing is in no journal.
+        """Return exchanges whose writer died and whose closing is in no journal, or unreadable.
 
         None as long as a dead journal has more to read, since another recorder's may hold it.
         """
         if self.stalled or not self._is_all_read():
             return []
-        return [
-            exchange
-            for journal in sorted(self.dead - self.corrupt.keys())
-            for exchange in self.open.of(journal)
-        ]
+        return [exchange for journal in sorted(self.dead) for exchange in self.open.of(journal)]
 
     def abandon_stalled(self) -> dict[str, Position]:
         """Pass over closings whose opening is in no journal; returns where they are."""

@@ -21,6 +21,12 @@ MOST_HELD_BYTES: Final = 64 * 1024 * 1024
 CHUNK_BYTES: Final = 256
 """What a chunk weighs beside its data, roughly."""
 
+_STOPPED: Final = ("gateway.interrupted", "The gateway stopped during the exchange.")
+_DAMAGED: Final = (
+    "gateway.journal_damaged",
+    "The journal of the exchange is damaged: what followed can't be read.",
+)
+
 
 @dataclass(slots=True, kw_only=True)
 class OpenExchange:
@@ -86,18 +92,19 @@ class OpenExchange:
             sequence=sequence,
         )
 
-    def interrupted(self, at_ns: int) -> Closing:
-        """Return the closing that its dead writer could not write.
+    def interrupted(self, at_ns: int, *, is_damaged: bool = False) -> Closing:
+        """Return the closing that its dead writer could not write, or that can't be read.
 
         What was journaled counts as released: it was written just before.
         """
+        code, message = _DAMAGED if is_damaged else _STOPPED
         return Closing(
             exchange_id=self.opening.exchange_id,
             at_ns=max(at_ns, self.opening.at_ns, *(chunk.at_ns for chunk in self.chunks[-1:])),
             ending=Ending.INTERRUPTED,
             status=self.answered.status if self.answered else 0,
-            error_code="gateway.interrupted",
-            error_message="The gateway stopped during the exchange.",
+            error_code=code,
+            error_message=message,
             first_byte_ns=self.first_byte_ns,
             released_bytes=self.released_bytes,
         )

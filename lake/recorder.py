@@ -17,13 +17,13 @@ import pyarrow as pa
 from pyiceberg.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.domain import Failure
 from lake.catalog import Lake
 from lake.chains import Chains, Signer, read_links, testimonies, write_links
 from lake.chains import property_of as link_property
 from lake.cursors import NOTHING, Cursors, advanced, read_cursors, write_cursors
 from lake.cursors import property_of as cursor_property
 from lake.intake import COMMIT_ORDER, LAST_TABLE, Intake
+from lake.own_journal import OwnJournal
 from lake.recorder_state import RecorderSettings, RecorderState, StepResult
 from lake.rows import Row, Texts
 from lake.sources import JournalReader, Writer
@@ -55,7 +55,7 @@ class Recorder:
     ) -> None:
         self._lake = lake
         self._reader = reader
-        self._writer = writer
+        self._own = OwnJournal(writer)
         self._texts = texts
         self._signer = signer
         self._witnesses = witnesses
@@ -64,9 +64,7 @@ class Recorder:
         self._cursors: dict[str, Cursors] = {}
         self._batch_since_ns: int | None = None
         self._is_tidy = False
-        self._interrupted: set[str] = set()
         self._let_go: set[str] = set()
-        self._reported: set[str] = set()
         self.state = RecorderState()
 
     def step(self, now_ns: int, *, flush: bool = False) -> StepResult:
@@ -79,11 +77,13 @@ class Recorder:
         with self._forgetting_on_failure():
             intake = self._intake or self._load()
             read = intake.read(self._settings.read_bytes)
-            self._report(intake)
-            interrupted = self._interrupt(intake, now_ns)
+            self._own.note_damage(intake, now_ns)
+            for journal, position in intake.abandon_stalled().items():
+                logger.error("closing_unmatched journal=%s position=%s", journal, position)
+            interrupted = self._own.interrupt(intake, now_ns)
             committed = 0
             if self._is_tidying_due(intake):
-                self._tidy(intake)
+                self._tidy(intake, now_ns)
             if self._is_due(intake, now_ns) or (flush and not intake.is_batch_empty):
                 committed = self._commit(intake, now_ns)
             self._renew_state(intake)
@@ -138,28 +138,10 @@ class Recorder:
             self._reader,
             self._texts,
             self._cursors,
-            Chains(links),
+            Chains(links, {*self._reader.journals(), *self._reader.gone()}),
             self._settings.event_retention_class,
         )
         return self._intake
-
-    def _interrupt(self, intake: Intake, now_ns: int) -> int:
-        """Write the closings that dead writers owe; they are read back like any other."""
-        for journal, position in intake.abandon_stalled().items():
-            logger.error("closing_unmatched journal=%s position=%s", journal, position)
-        owed = [
-            exchange
-            for exchange in intake.orphans()
-            if exchange.opening.exchange_id not in self._interrupted
-        ]
-        for number, exchange in enumerate(owed):
-            try:
-                self._writer.append(exchange.interrupted(now_ns))
-            except (Failure, OSError) as e:  # else nothing is committed, and no room ever made
-                logger.error("closing_not_written owed=%d error=%r", len(owed) - number, e)  # noqa: TRY400 - a full disk is no surprise
-                return number
-            self._interrupted.add(exchange.opening.exchange_id)
-        return len(owed)
 
     def _is_due(self, intake: Intake, now_ns: int) -> bool:
         batch, settings = intake.batch, self._settings
@@ -179,6 +161,7 @@ class Recorder:
         for table in COMMIT_ORDER[:-1]:
             if batch.rows[table]:
                 self._commit_table(table, batch.rows[table], cursors)
+        self._own.note_clock(intake.chains.sealed_at, now_ns // 1000)
         seal = intake.chains.seal(now_ns, self._signer)
         self._commit_table(LAST_TABLE, seal.rows, cursors, write_links(seal.links))
         intake.chains.advance(seal.links)
@@ -216,7 +199,7 @@ class Recorder:
         columns = {column: [row.get(column) for row in rows] for column in schema.names}
         return pa.Table.from_pydict(columns, schema=schema)
 
-    def _tidy(self, intake: Intake) -> None:
+    def _tidy(self, intake: Intake, now_ns: int) -> None:
         """Let go of segments that the tables, asked again, are past; expire snapshots.
 
         Tried once after each commit, so that a failure here never keeps rows from the tables.
@@ -230,10 +213,13 @@ class Recorder:
                 gone = self._lake.expire(table, self._settings.kept_snapshots)
                 logger.info("snapshots_expired table=%s count=%d", table, gone)
             self._forget_gone(table, intake)
+        finished = {journal for journal in intake.journals if intake.is_finished(journal)}
+        ends = {journal: intake.chains.link(journal) for journal in finished - self._let_go}
+        self._own.note_ends(ends, now_ns)
+        self._let_go |= finished
         passed = self._cursors[LAST_TABLE]
         for journal in intake.journals:
-            if intake.is_finished(journal):
-                self._let_go.add(journal)
+            if journal in finished:
                 self._reader.discard_journal(journal)
             elif journal in passed:
                 self._reader.discard(journal, passed[journal].open)
@@ -254,13 +240,6 @@ class Recorder:
     def _is_tidying_due(self, intake: Intake) -> bool:
         finished = {journal for journal in intake.dead if intake.is_finished(journal)}
         return not self._is_tidy or not finished <= self._let_go
-
-    def _report(self, intake: Intake) -> None:
-        for journal, position in intake.corrupt.items():
-            if journal in self._reported:
-                continue
-            logger.error("journal_corrupt journal=%s position=%s", journal, position)
-            self._reported.add(journal)
 
     def _renew_state(self, intake: Intake) -> None:
         unread = {

@@ -6,7 +6,7 @@ Declared here, provided by the gateway's composition; this package knows no file
 from collections.abc import Sequence
 from typing import Protocol
 
-from gateway.records import Closing, Frame, Position
+from gateway.records import Closing, Event, Frame, Position
 
 
 class JournalReader(Protocol):
@@ -48,5 +48,5 @@ class JournalReader(Protocol):
 class Writer(Protocol):
     """The recorder's own journal, which its reader lists too, before or at the first append."""
 
-    def append(self, record: Closing) -> None:
+    def append(self, record: Closing | Event) -> None:
         """Write a record; on an error it may or may not be there."""

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,4 +70,8 @@ def engine(state_url: str) -> Iterator[sa.Engine]:
     """An engine on a state database, of each kind."""
     engine = open_state(state_url)
     yield engine
+    until = time.monotonic() + 10
+    while (pool := engine.pool) and isinstance(pool, sa.QueuePool) and pool.checkedout():
+        assert time.monotonic() < until, "a thread never gave its connection back"
+        time.sleep(0.01)
     engine.dispose()

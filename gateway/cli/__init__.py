@@ -11,6 +11,7 @@ _COMMANDS = (
     "access",
     "approvals",
     "config",
+    "conformance",
     "demo",
     "keys",
     "policy",

@@ -11,6 +11,7 @@ from gateway.cli.policy import bundle_status
 from gateway.cli.terminal import Complaint, settings_in_force
 from gateway.domain import Fact
 from gateway.journal_folder import JournalFolder
+from gateway.limit_use import LimitUse, read_use
 from gateway.published import (
     STALE_S,
     ProcessesReport,
@@ -58,6 +59,8 @@ class Standing(Fact, frozen=True, kw_only=True):
     free_bytes: int
     floor_bytes: int
     policy: PolicyStanding
+    limits: tuple[LimitUse, ...] | None = ()
+    """Of which something is in use; None where the state database can't be read."""
 
 
 def look(folder: Path, now_ns: int) -> Standing:
@@ -82,6 +85,7 @@ def look(folder: Path, now_ns: int) -> Standing:
         free_bytes=disk.f_bavail * disk.f_frsize,
         floor_bytes=settings.min_free_bytes,
         policy=_policy(folder),
+        limits=read_use(settings.state_url, now_ns),
     )
 
 
@@ -129,6 +133,7 @@ def find_problems(standing: Standing) -> list[str]:
         *_recorder_problems(standing),
         *_journal_problems(standing),
         *_policy_problems(standing),
+        *_state_problems(standing),
     ]
 
 
@@ -176,6 +181,14 @@ def _policy_problems(standing: Standing) -> Iterator[str]:
         yield f"{policy.error}: read {log}/relay.log and {log}/opa.log"
     elif not policy.revision:
         yield f"OPA has no active policy, so calls are refused: read {log}/relay.log"
+
+
+def _state_problems(standing: Standing) -> Iterator[str]:
+    if standing.limits is None:
+        yield (
+            "the state database can't be read, so limited and held calls are refused: see that "
+            "the one that state.url names is there"
+        )
 
 
 def _age_s(standing: Standing, at_ns: int) -> float:

@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.cli.standing import Standing, find_problems, look
 from gateway.cli.terminal import folder_option, show_table, visible
+from gateway.limit_use import LimitUse
 
 
 @click.command()
@@ -59,6 +60,12 @@ def _show(standing: Standing) -> None:
         ],
     )
     click.echo()
+    if standing.limits:
+        show_table(
+            ("limit in use", "used", "of", "unit", "in"),
+            [(use.key, use.used, use.limit, use.unit, _span(use)) for use in standing.limits],
+        )
+        click.echo()
     for name, value in _facts(standing):
         click.echo(f"{name:<14}{visible(value, one_line=True)}")
     click.echo()
@@ -82,6 +89,10 @@ def _facts(standing: Standing) -> list[tuple[str, str]]:
             ("running", f"{state.open_exchanges} exchanges, {state.open_bytes} bytes of them"),
         ]
     return facts
+
+
+def _span(use: LimitUse) -> str:
+    return "at once" if use.unit == "concurrent" else f"{use.window_s} s"
 
 
 def _when(at_ns: int) -> str:

@@ -166,6 +166,8 @@ def _show(report: Report) -> None:
         ("on disk", f"{coverage.live_journals} journals, {coverage.live_records} records"),
         ("witnessed", f"{coverage.witnessed} roots"),
     ]
+    if coverage.left_out:
+        rows.append(("left out", f"metadata of no table: {', '.join(coverage.left_out)}"))
     for name, value in rows:
         click.echo(f"{name:<10} {value}")
     if report.is_clean:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import lru_cache
 from typing import Any
 
 from gateway.domain import Fact, Refusal, Route, Source
@@ -11,7 +12,11 @@ PATHS = {
     ("POST", "/v1/messages/count_tokens"): Route.COUNT_TOKENS,
     ("GET", "/v1/models"): Route.MODELS,
 }
-"""The routes the gateway knows, by method and exact raw path."""
+"""The routes of one path, by method and exact raw path."""
+
+_MODEL_PATH = re.compile(r"/v1/models/([A-Za-z0-9][A-Za-z0-9._:@-]{0,127})")
+_REFUSED_PATHS = (("/v1/messages/batches", Route.BATCHES), ("/v1/files", Route.FILES))
+"""Known, so that a refusal can say why; with all that lies below them."""
 
 MAX_COUNT = 2**53 - 1
 """The largest number that every JSON reader reads alike."""
@@ -26,6 +31,26 @@ _HTTP_URL = re.compile(r"https?://([A-Za-z0-9.-]+)(?::\d{1,5})?(?:[/?#][!-\[\]-~
 
 _FREE_FORM = frozenset({"input", "input_schema"})
 """Fields whose structure is no part of the API: all of it is text to look at."""
+_DECIDING = frozenset(
+    {
+        "file_id",
+        "max_tokens",
+        "mcp_servers",
+        "media_type",
+        "messages",
+        "metadata",
+        "model",
+        "name",
+        "source",
+        "stream",
+        "system",
+        "tools",
+        "type",
+        "url",
+    }
+)
+"""Fields that facts are read from. Some JSON readers, Go's for one, find them in any case."""
+_LONGEST_DISGUISE = 16
 _NO_TEXT = frozenset(
     {
         "cache_control",
@@ -74,8 +99,21 @@ class Said(Fact, frozen=True):
 
 
 def find_route(method: str, raw_path: str) -> Route:
-    """Return the route of a raw, still encoded path; all but an exact match is UNKNOWN."""
-    return PATHS.get((method, raw_path), Route.UNKNOWN)
+    """Return the route of a raw, still encoded path; what has two readings is UNKNOWN."""
+    if route := PATHS.get((method, raw_path)):
+        return route
+    if method == "GET" and find_model(raw_path):
+        return Route.MODEL
+    for path, route in _REFUSED_PATHS:
+        if raw_path == path or raw_path.startswith(f"{path}/"):
+            return route
+    return Route.UNKNOWN
+
+
+def find_model(raw_path: str) -> str:
+    """Return the model that a path names; empty where it names none, or none plainly."""
+    found = _MODEL_PATH.fullmatch(raw_path)
+    return found[1] if found else ""
 
 
 def prompt_parts(body: dict[str, Any]) -> tuple[list[Any], Any, list[dict[str, Any]]]:
@@ -108,6 +146,7 @@ def read_facts(body: dict[str, Any], said: Said) -> Facts:
     Raises:
         Refusal: a field that decides something has a type the API does not define.
     """
+    _refuse_disguise(body)
     tools = _read_tools(body)
     return Facts(
         model=_field(body, "model", str, ""),
@@ -122,7 +161,7 @@ def read_facts(body: dict[str, Any], said: Said) -> Facts:
         messages=len(_field(body, "messages", list, [])),
         prompt_chars=said.chars,
         output_format=_output_format(body),
-        session_id=_session_id(body),
+        session_id=session_id_of(body),
     )
 
 
@@ -134,6 +173,22 @@ def _field(body: dict[str, Any], name: str, kind: type, default: Any) -> Any:
         words = {str: "a string", bool: "true or false", int: "a number", list: "an array"}
         raise _wrong_type(f"{name} must be {words[kind]}")
     return value
+
+
+def _refuse_disguise(value: dict[str, Any]) -> None:
+    """Raise `Refusal` for a key that only some readers take for a field that decides something."""
+    for key in value:
+        if len(key) <= _LONGEST_DISGUISE and _is_disguised(key):
+            shown = json.dumps(key)
+            raise Refusal(
+                "body.disguised_key",
+                f"The request can't be read: the key {shown} is another field to some readers.",
+            )
+
+
+@lru_cache(maxsize=1024)
+def _is_disguised(key: str) -> bool:
+    return key not in _DECIDING and key.casefold() in _DECIDING
 
 
 def _is_count(value: Any) -> bool:
@@ -157,6 +212,8 @@ def _wrong_type(what: str) -> Refusal:
 
 def _host(server: Any) -> str:
     """Return the host of an MCP server, if every reader of its URL would find the same one."""
+    if isinstance(server, dict):
+        _refuse_disguise(server)
     url = server.get("url") if isinstance(server, dict) else None
     found = _HTTP_URL.fullmatch(url) if isinstance(url, str) else None
     return found[1].lower() if found else "unreadable"
@@ -169,7 +226,8 @@ def _output_format(body: dict[str, Any]) -> str:
     return kind[:MAX_TYPE_CHARS] if isinstance(kind, str) else ""
 
 
-def _session_id(body: dict[str, Any]) -> str:
+def session_id_of(body: dict[str, Any]) -> str:
+    """Return the session that a body names itself; empty where it names none."""
     metadata = body.get("metadata")
     user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
     if not isinstance(user_id, str) or not user_id.startswith("{"):
@@ -197,6 +255,7 @@ def _walk(root: Any) -> tuple[list[str], set[tuple[str, str]]]:
             stack.extend((item, may_be_block) for item in reversed(value))
         elif isinstance(value, dict):
             if may_be_block:
+                _refuse_disguise(value)
                 _note_source(value, sources)
             skipped = _NO_TEXT if may_be_block else frozenset()
             is_media = may_be_block and value.get("type") == "base64"

@@ -6,18 +6,22 @@ What is on disk and not yet sealed has checksums and numbers only.
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
 from gateway.records import CorruptFrame, Position
-from lake.chains import Link
+from lake.chains import Link, read_links
+from lake.cursors import NOTHING, read_cursors
+from lake.intake import COMMIT_ORDER, LAST_TABLE
+from lake.journal_events import DAMAGED, ENDED, Damage, End
 from lake.sources import JournalReader
 from lake.verify.report import Progress, Report
 from lake.verify.tables import Tables
 
 BORN: Final = "journal.began"
 _READ_BYTES: Final = 8 * 1024 * 1024
+_T = TypeVar("_T")
 
 
 class Birth(NamedTuple):
@@ -60,6 +64,22 @@ def read_host(births: Sequence[Birth], reader: JournalReader, progress: Progress
     return Host(births=tuple(births), journals=journals, live=frozenset(journals))
 
 
+def ahead_of_proofs(tables: Tables) -> frozenset[str]:
+    """Return the journals of which a table has what no proof covers yet, by the tables' cursors.
+
+    So it is in a copy that was taken during a commit, whose proofs come last.
+    """
+    sealed = read_cursors(tables.properties(LAST_TABLE))
+    rows = tables.run("SELECT DISTINCT journal_id FROM proofs").fetchall()
+    forgotten = {str(journal_id) for (journal_id,) in rows} - sealed.keys()
+    return frozenset(
+        journal_id
+        for name in COMMIT_ORDER[:-1]
+        for journal_id, cursor in read_cursors(tables.properties(name)).items()
+        if journal_id not in forgotten and cursor.closed > sealed.get(journal_id, NOTHING).closed
+    )
+
+
 def check_journals(
     tables: Tables, host: Host, ends: Mapping[str, Link], report: Report, *, is_whole: bool
 ) -> None:
@@ -80,6 +100,8 @@ def check_journals(
     report.coverage.live_records = sum(found.records for found in host.journals.values())
     if is_whole:
         _check_births(_recorded_births(tables, report), host, ends, report)
+        _check_damaged(tables, host, ends, report)
+        _check_ended(tables, ends, report)
 
 
 def _read(reader: JournalReader, journal_id: str) -> OnDisk:
@@ -111,6 +133,45 @@ def _check_on_disk(journal_id: str, found: OnDisk, end: int, report: Report) -> 
         report.find("gap", where, f"records {end}-{found.first - 1} are neither there nor recorded")
     for first, last in found.gaps:
         report.find("gap", where, f"records {first}-{last} are not there")
+
+
+def _check_damaged(tables: Tables, host: Host, ends: Mapping[str, Link], report: Report) -> None:
+    """Name each journal that a recorder could not read on; one that it did read since is whole."""
+    for damage in _noted(tables, DAMAGED, Damage, report):
+        is_read = ends.get(damage.journal_id, Link()).next_sequence > damage.next_sequence
+        if not (is_read or host.journals.get(damage.journal_id, OnDisk()).corrupt):
+            report.find(
+                "corrupt",
+                f"journal {damage.journal_id}",
+                f"its record {damage.next_sequence} and what followed could not be read",
+            )
+
+
+def _check_ended(tables: Tables, ends: Mapping[str, Link], report: Report) -> None:
+    """Compare ends with what was noted of journals when they were let go of."""
+    links = read_links(tables.properties("proofs"))
+    for end in _noted(tables, ENDED, End, report):
+        found = ends.get(end.journal_id, Link())
+        is_named = end.journal_id in links and links[end.journal_id].root != found.root
+        if found.root != end.root and not is_named:
+            report.find(
+                "truncated",
+                f"journal {end.journal_id}",
+                f"its proofs end at record {found.next_sequence - 1}, "
+                f"but it ended with {end.next_sequence - 1}",
+            )
+
+
+def _noted(tables: Tables, kind: str, form: type[_T], report: Report) -> list[_T]:
+    """Return what recorders noted about journals, each once."""
+    rows = tables.run("SELECT DISTINCT detail_json FROM events WHERE kind = ?", [kind])
+    noted = []
+    for (detail_json,) in sorted(rows.fetchall()):
+        try:
+            noted.append(msgspec.json.decode(detail_json, type=form))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            report.find("edited", f"an event {kind}", "it can't be read")
+    return noted
 
 
 def _recorded_births(tables: Tables, report: Report) -> list[Birth]:

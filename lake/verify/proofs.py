@@ -10,6 +10,7 @@ from lake.chains import Link, read_links
 from lake.digests import Digest, Stretch
 from lake.signing import PublicKeys, is_signed
 from lake.verify.report import Progress, Report
+from lake.verify.since import cover
 from lake.verify.tables import Tables
 
 _COLUMNS: Final = (
@@ -23,29 +24,30 @@ class Proofs:
     """Checks the table `proofs`."""
 
     def __init__(self, tables: Tables, keys: PublicKeys, report: Report, since: int) -> None:
-        """Take proofs sealed at `since` or later: microseconds since the epoch."""
+        """Take proofs sealed at `since` or later: microseconds since the epoch; 0 for all."""
         self._tables = tables
         self._keys = keys
         self._report = report
-        self._since = since
+        self._is_whole = since == 0
+        self.since = since
+        """Since when everything is covered; earlier than asked if the clock was set back."""
         self.ends: dict[str, Link] = {}
         """By journal: where its proofs end."""
 
     def check(self, progress: Progress) -> None:
         """Check all proofs, in the order of each journal's."""
-        total = self._tables.count(
-            f"SELECT count(*) FROM proofs WHERE epoch_us(sealed_at) >= {self._since:d}"  # noqa: S608
-        )
+        self.since = cover(self._tables, self.since)
+        total = self._tables.count("SELECT count(*) FROM covered")
         for number, proof in enumerate(self._read(), start=1):
             self._check(*proof)
             progress("proofs", number, total)
         self._check_ends()
         for sql in (_SEALED, _SPANS):
-            self._tables.run(sql.format(since=self._since))
+            self._tables.run(sql)
 
     def _read(self) -> Iterator[tuple[Stretch, str, str, bytes]]:
         sql = (
-            f"SELECT {_COLUMNS} FROM proofs WHERE epoch_us(sealed_at) >= {self._since:d} "  # noqa: S608
+            f"SELECT {_COLUMNS} FROM covered "  # noqa: S608 - our own names
             "ORDER BY journal_id, first_sequence, last_sequence"
         )
         for batch in self._tables.batches(sql, _BATCH):
@@ -91,7 +93,7 @@ class Proofs:
     def _check_place(self, stretch: Stretch, where: str) -> None:
         before = self.ends.get(stretch.journal_id)
         if before is None:
-            if self._since == 0 and (stretch.first_sequence, stretch.previous_root) != (0, ""):
+            if self._is_whole and (stretch.first_sequence, stretch.previous_root) != (0, ""):
                 self._report.find("missing", where, "the proofs before it are not there")
         elif stretch.first_sequence < before.next_sequence:
             self._report.find("duplicate", where, "another proof covers the same records")
@@ -104,9 +106,11 @@ class Proofs:
         for journal_id, link in read_links(self._tables.properties("proofs")).items():
             end = self.ends.get(journal_id)
             if end is None:
-                if self._since == 0:
+                if link.sealed_at >= self.since:
                     self._report.find(
-                        "truncated", f"journal {journal_id}", "none of its proofs is there"
+                        "truncated",
+                        f"journal {journal_id}",
+                        f"none of its proofs up to record {link.next_sequence - 1} is there",
                     )
             elif end.root != link.root:
                 self._report.find(
@@ -120,10 +124,10 @@ class Proofs:
 _SEALED: Final = """
 CREATE TABLE sealed AS
 SELECT journal_id, d.sequence AS sequence, d."table" AS "table", d.digest AS digest
-FROM (SELECT journal_id, unnest(digests) AS d FROM proofs WHERE epoch_us(sealed_at) >= {since:d})
+FROM (SELECT journal_id, unnest(digests) AS d FROM covered)
 """
 _SPANS: Final = """
 CREATE TABLE spans AS
 SELECT journal_id, min(first_sequence) AS first, max(last_sequence) AS last
-FROM proofs WHERE epoch_us(sealed_at) >= {since:d} GROUP BY journal_id
+FROM covered GROUP BY journal_id
 """

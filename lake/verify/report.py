@@ -41,6 +41,8 @@ class Coverage(msgspec.Struct, kw_only=True):
     """In these; not sealed, so only their checksums and numbers could be checked."""
     witnessed: int = 0
     """Roots that a witness has."""
+    left_out: list[str] = []
+    """Metadata files of a copy that are part of no table."""
     keys: list[str] = []
     """Ids of the keys whose signatures were found and valid."""
     first_at: int | None = None

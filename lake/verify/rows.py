@@ -27,10 +27,10 @@ def check_rows(
     host: str,
     progress: Progress,
 ) -> None:
-    """Check rows and pieces; the tables `sealed` and `spans` are there already.
+    """Check rows and pieces; the tables `starts`, `sealed` and `spans` are there already.
 
-    Rows after the last proof of a journal that is `live` on this host, or of another one than
-    `host`, are counted only: recorders commit tables one after the other and sign last.
+    Rows after the last proof of a `live` journal, or of one of another host than `host`, are
+    counted only: recorders commit tables one after the other and sign last.
     """
     tables.run("CREATE TABLE live (journal_id VARCHAR)")
     for journal_id in live:
@@ -53,13 +53,13 @@ def check_rows(
 
 
 def _scope(table: str, since: int) -> str:
-    """Return the rows that proofs since then cover, and all that began since then."""
+    """Return the rows that proofs cover, or that none covers, and all that began since then."""
     if since == 0:
         return "true"
     time = SHAPES[table].time_column
     return (
-        f"(epoch_us({time}) >= {since:d} OR EXISTS (SELECT 1 FROM spans s "  # noqa: S608 - our own names and a number
-        "WHERE s.journal_id = t.journal_id AND t.sequence >= s.first))"
+        f"(epoch_us({time}) >= {since:d} OR NOT EXISTS (SELECT 1 FROM starts s "  # noqa: S608 - our own names and a number
+        "WHERE s.journal_id = t.journal_id AND t.sequence < s.first))"
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from lake.signing import PublicKeys
-from lake.verify.journals import Host, check_journals
+from lake.verify.journals import Host, ahead_of_proofs, check_journals
 from lake.verify.proofs import Proofs
 from lake.verify.report import Progress, Report
 from lake.verify.rows import check_rows
@@ -28,17 +28,24 @@ def verify(
         tables: The tables, as of one moment.
         keys: The public keys that are trusted.
         progress: Told how far each step is.
-        since: Only proofs sealed then or later, and what they cover: microseconds since the epoch.
+        since: Only what `lake.verify.since` says: microseconds since the epoch; 0 for everything.
         host: The journals of this host, read before the tables were opened; None for a copy.
         witness: Lines that a witness was told.
     """
     report = Report()
-    live = host.live if host else ()
+    report.coverage.left_out = list(tables.left_out)
     host_name = host.births[0].host if host and host.births else ""
     proofs = Proofs(tables, keys, report, since)
     steps: dict[str, Callable[[], None]] = {
         "proofs": lambda: proofs.check(progress),
-        "rows": lambda: check_rows(tables, report, since, live, host_name, progress),
+        "rows": lambda: check_rows(
+            tables,
+            report,
+            proofs.since,
+            host.live if host else ahead_of_proofs(tables),
+            host_name,
+            progress,
+        ),
         "witness": lambda: check_witness(tables, witness, report),
         "journals": lambda: check_journals(
             tables, host or Host(), proofs.ends, report, is_whole=since == 0

@@ -5,10 +5,10 @@ They are read from their metadata files alone, so a copied warehouse needs no ca
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlparse
 
 import duckdb
@@ -31,8 +31,16 @@ _VERSION = re.compile(r"^(\d+)-")
 class Tables:
     """The four tables as they were when opened."""
 
-    def __init__(self, locations: Mapping[str, Path], warehouse: Path, spill: Path) -> None:
+    def __init__(
+        self,
+        locations: Mapping[str, Path],
+        warehouse: Path,
+        spill: Path,
+        left_out: Sequence[str] = (),
+    ) -> None:
         self._locations = locations
+        self.left_out = tuple(left_out)
+        """Metadata files that are part of no table: a commit was under way, or failed."""
         self._connection = open_duckdb(warehouse, spill)
         self._connection.execute(f"SET memory_limit = {quoted(MEMORY)}")
         for name, location in locations.items():
@@ -97,19 +105,42 @@ def of_lake(lake: Lake, spill: Path) -> Tables:
 def of_copy(warehouse: Path, spill: Path) -> Tables:
     """Return the newest tables in a copied warehouse.
 
+    Metadata that can't be read whole was being written, and is left out; so is what another of the
+    same version took the place of.
+
     Raises:
         FileNotFoundError: a table has no metadata there.
     """
     folder = warehouse.resolve()
-    return Tables({name: _newest_metadata(folder, name) for name in SHAPES}, folder, spill)
+    locations, left_out = dict[str, Path](), list[str]()
+    for name in SHAPES:
+        whole, broken = _metadata(folder / NAMESPACE / name / "metadata")
+        if not whole:
+            raise FileNotFoundError(f"{warehouse}: holds no table {NAMESPACE}.{name}")
+        newest = max(whole)
+        locations[name] = newest.path
+        aside = [each.path for each in whole if each.version == newest.version and each != newest]
+        left_out += [str(path.relative_to(folder)) for path in sorted([*broken, *aside])]
+    return Tables(locations, folder, spill, left_out)
 
 
-def _newest_metadata(warehouse: Path, table: str) -> Path:
-    found = [
-        (int(version[1]), json.loads(path.read_text())["last-updated-ms"], path)
-        for path in (warehouse / NAMESPACE / table / "metadata").glob(f"*{_SUFFIX}")
-        if (version := _VERSION.match(path.name))
-    ]
-    if not found:
-        raise FileNotFoundError(f"{warehouse}: holds no table {NAMESPACE}.{table}")
-    return max(found)[2]
+class _Metadata(NamedTuple):
+    version: int
+    updated_ms: int
+    path: Path
+
+
+def _metadata(folder: Path) -> tuple[list[_Metadata], list[Path]]:
+    """Return a table's metadata files that are whole, and the others."""
+    whole, broken = [], []
+    for path in folder.glob(f"*{_SUFFIX}"):
+        version = _VERSION.match(path.name)
+        if version is None:
+            continue
+        try:
+            updated_ms = int(json.loads(path.read_bytes())["last-updated-ms"])
+        except (ValueError, KeyError, TypeError):
+            broken.append(path)
+        else:
+            whole.append(_Metadata(int(version[1]), updated_ms, path))
+    return whole, broken

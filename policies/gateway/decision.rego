@@ -25,9 +25,15 @@ main := {
 	"deny": _deny,
 	"status": _status,
 	"endpoint": _endpoint,
+	"models": _models,
 	"approval": approval.obligation,
 	"recording": recording.obligation,
-	"masking": {"request": [], "record": [], "response": _masked_in_response, "echo": "refuse"},
+	"masking": {
+		"request": (org.request_masking | _team_masking("request_masking")),
+		"record": (org.record_masking | _team_masking("record_masking")),
+		"response": (org.masking | _team_masking("masking")),
+		"echo": settings.effective.echo,
+	},
 	"limits": limits.obligation,
 }
 
@@ -88,6 +94,23 @@ _preferred_endpoint := object.get(config.endpoints, input.request.model, setting
 	_any_endpoint
 }
 
+# METADATA
+# title: The models that a list of models may show
+# description: Granted to the caller, and nothing would speak against a message to it.
+default _models := []
+
+_models := [model |
+	some model in grants.names(input.principal.groups, "models")
+	_usable(model)
+] if {
+	input.request.route == "models"
+}
+
+_usable(model) if {
+	asked := object.union(input.request, {"route": "messages", "model": model})
+	count(_deny) == 0 with input.request as asked
+}
+
 default _status := 403
 
 # METADATA
@@ -95,7 +118,7 @@ default _status := 403
 # description: With 400 and 422 it sends the call five more times; with 403 it speaks of the login.
 _status := 451 if input.request.client.name == "claude-cli"
 
-_masked_in_response := org.masking | {name |
+_team_masking(direction) := {name |
 	some team in settings.teams
-	some name in data.gateway.teams[team].masking
+	some name in data.gateway.teams[team][direction]
 }

@@ -14,6 +14,14 @@ allow(groups, kind, name) if {
 }
 
 # METADATA
+# title: All that some group grants of this kind
+names(groups, kind) := {name |
+	some group in groups
+	some name, granted in config.groups[group][kind]
+	granted == true
+}
+
+# METADATA
 # title: Some group grants anything of this kind
 allow_some(groups, kind) if {
 	some group in groups

@@ -139,9 +139,7 @@ LIMIT = {
         pytest.param(changed(endpoint=""), id="no endpoint"),
         pytest.param(changed(schema=2), id="another schema"),
         pytest.param(changed(recording__protection="sealed"), id="sealed records"),
-        pytest.param(changed(masking__request=["jwt"]), id="masking of requests"),
-        pytest.param(changed(masking__record=["jwt"]), id="masking of records"),
-        pytest.param(changed(masking__echo="allow"), id="echo"),
+        pytest.param(changed(masking__echo="ask"), id="an unknown echo"),
         pytest.param(changed(limits={"max_tokens": 5}), id="a limit that is a number"),
         pytest.param(changed(limits={"a": LIMIT | {"unit": "euros"}}), id="a limit of euros"),
         pytest.param(changed(limits={"a": LIMIT | {"window_s": 0}}), id="a limit in no time"),
@@ -186,6 +184,14 @@ def test_an_answer_of_another_revision_than_its_tables_is_a_failure() -> None:
         judge(ORDINARY["expect"], QUESTION, revision="newer")
 
 
+def test_the_documented_limits_are_those_of_a_case() -> None:
+    guide = (ROOT / "docs" / "policies.md").read_text()
+    block = guide.partition("<!-- limits -->\n```json\n")[2].partition("```")[0]
+    rows = CASES["allow_limited"]["limits"]
+    documented = json.loads(block)
+    assert documented == {name: rows[name] for name in documented}
+
+
 def test_supports_lists_nothing_that_a_later_version_brings() -> None:
     assert SUPPORTS == (
         "approval.required=true",
@@ -195,7 +201,12 @@ def test_supports_lists_nothing_that_a_later_version_brings() -> None:
         "limits.unit=concurrent",
         "limits.unit=requests",
         "limits.unit=tokens",
+        "masking.echo=allow",
+        "masking.echo=mask",
+        "masking.record",
+        "masking.request",
         "masking.response",
+        "models",
         "recording.content=metadata",
         "recording.content=none",
         "recording.durability=relaxed",

@@ -8,7 +8,7 @@ import pytest
 from anthropic.types import Message
 from support.deployment import Deployment
 
-from e2e.clients import MODEL, NOTICE, all_recorded, question, recorded, without_ids
+from e2e.clients import MODEL, NOTICE, all_recorded, question, recorded, untagged, without_ids
 from gateway.demo.specimens import specimen
 
 pytestmark = pytest.mark.e2e
@@ -113,7 +113,7 @@ def test_a_secret_in_the_answer_is_masked(
     prompt = "[[demo secret=github split=3]]"
     said = content(ask(client, prompt))
     told = "Push with the token [masked:github_token], as always."
-    assert said == [{"type": "text", "text": f"{NOTICE} {told}"}]
+    assert [untagged(block["text"]) for block in said] == [f"{NOTICE} {told}"]
     assert specimen("github") not in str(said)
     masks = [{"rule": "github_token", "place": "text", "count": 1}]
     columns = f"{COLUMNS}, response_text"
@@ -157,11 +157,33 @@ def test_tokens_are_counted_as_claude_counts_them(
     ]
 
 
-def test_the_models_are_the_ones_that_claude_has(
+def test_the_models_are_those_of_claudes_that_policy_grants(
     client: anthropic.Anthropic, direct: anthropic.Anthropic, deployment: Deployment, user: str
 ) -> None:
-    ours, its = ([model.to_dict() for model in sdk.models.list()] for sdk in (client, direct))
+    ours, its = (
+        [model.to_dict() for model in sdk.models.list(limit=2)] for sdk in (client, direct)
+    )
+    granted = ("claude-opus-5-5", "claude-opus-4-8", "claude-haiku-4-5-20251001")
+    assert ours == [model for model in its if model["id"] in (*granted, "claude-sonnet-4-5")]
+    assert len(ours) < len(its)
+    recorded_pages = recorded(deployment, user, "route, outcome, ending")
+    page = {"route": "models", "outcome": "allow", "ending": "delivered"}
+    assert recorded_pages == [page] * len(recorded_pages)
+
+
+def test_one_model_is_shown_if_policy_grants_it(
+    client: anthropic.Anthropic, direct: anthropic.Anthropic
+) -> None:
+    ours, its = (sdk.models.retrieve(MODEL).to_dict() for sdk in (client, direct))
     assert ours == its
-    assert recorded(deployment, user, "route, outcome, ending") == [
-        {"route": "models", "outcome": "allow", "ending": "delivered"}
-    ]
+    assert direct.models.retrieve("claude-sonnet-4-6").id == "claude-sonnet-4-6"
+    with pytest.raises(anthropic.PermissionDeniedError, match="None of your groups grants"):
+        client.models.retrieve("claude-sonnet-4-6")
+
+
+def test_batches_and_files_are_refused_with_the_reason(client: anthropic.Anthropic) -> None:
+    why = "keeps them under one credential for everyone"
+    with pytest.raises(anthropic.PermissionDeniedError, match=why):
+        client.messages.batches.list()
+    with pytest.raises(anthropic.PermissionDeniedError, match=why):
+        client.beta.files.list()

@@ -246,5 +246,6 @@ def _read_retry(reply: Reply) -> str:
     return {
         ("false", False): "never",
         (None, True): "later",
+        ("false", True): "later, by a person",
         (None, False): "with a fresh token",
     }.get(says, f"contradictory: {says}")

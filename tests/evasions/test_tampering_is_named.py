@@ -1,6 +1,7 @@
 """Every kind of change to the record, each named by a verification."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,8 +11,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.ledger import event, exchange, journal, live, record, verified
+from support.ledger import (
+    SECOND,
+    START_NS,
+    event,
+    exchange,
+    journal,
+    live,
+    record,
+    record_all,
+    verified,
+)
 
+from lake.catalog import Lake
 from lake.digests import Digest, Stretch, record_digest
 from lake.signing import Signer
 
@@ -109,7 +121,7 @@ def test_an_untouched_record_is_clean(history: Path) -> None:
     report = verified(history, host=live(history), is_witnessed=True)
     assert report.findings == []
     coverage = report.coverage
-    assert (coverage.journals, coverage.rows, coverage.pieces) == (6, 6 + 3 + 6, 12)
+    assert (coverage.journals, coverage.rows, coverage.pieces) == (6, 6 + 3 + 6 + 5, 12)
     assert coverage.proofs >= 5
     assert coverage.witnessed >= 5
     assert verified(history, since=1).findings == []
@@ -250,6 +262,14 @@ def change_proof(
     rewrite(folder, "proofs", apply)
 
 
+def forget_property(folder: Path, table: str, name: str) -> None:
+    """Remove a property from the newest metadata of a table."""
+    path = max((folder / "warehouse" / "countersign" / table / "metadata").glob("*.metadata.json"))
+    metadata = json.loads(path.read_text())
+    del metadata["properties"][name]
+    path.write_text(json.dumps(metadata))
+
+
 def rooted(row: dict[str, Any]) -> dict[str, Any]:
     """Renew the root of a proof."""
     stretch = Stretch(
@@ -313,6 +333,23 @@ def test_a_removed_last_proof_is_missed(copy: Path) -> None:
     assert ("truncated", "journal proxy-a") in found(copy)
 
 
+def test_the_end_of_a_journal_that_is_gone_is_missed_though_its_link_fits(copy: Path) -> None:
+    """All is cut that its last proof covers, and what the table says of its end is put back."""
+    number = len(proofs_of(copy, "proxy-a")) - 1
+    first, _ = proofs_of(copy, "proxy-a")[number]
+    change_proof(copy, number, lambda _: None)
+    for table in ("exchanges", "events", "contents"):
+        rewrite(
+            copy,
+            table,
+            lambda rows: [
+                row for row in rows if row["journal_id"] != "proxy-a" or row["sequence"] < first
+            ],
+        )
+    forget_property(copy, "proofs", "countersign.chain.proxy-a")
+    assert found(copy) == {("truncated", "journal proxy-a")}
+
+
 # --- files, snapshots, whole tables ---------------------------------------------------------------
 
 
@@ -363,6 +400,48 @@ def test_a_journal_that_is_left_out_is_missed_by_its_number(copy: Path) -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def moments(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Copies of a warehouse from after every single commit to one of its tables."""
+    folder = tmp_path_factory.mktemp("moments")
+    copies: list[Path] = []
+    commit = Lake.commit
+
+    def commit_and_copy(lake: Lake, *what: Any) -> None:
+        commit(lake, *what)
+        copies.append(folder / f"copy-{len(copies):02}")
+        shutil.copytree(folder / "warehouse", copies[-1] / "warehouse")
+        shutil.copytree(folder / "keys", copies[-1] / "keys")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Lake, "commit", commit_and_copy)
+        record(folder, [[*exchange("x1", 1), event("e1", 2)], exchange("y1", 3)])
+    return copies
+
+
+def test_a_copy_from_the_middle_of_a_commit_is_clean(moments: list[Path]) -> None:
+    reports = [verified(copy) for copy in moments]
+    assert [report.findings for report in reports] == [[]] * len(moments)
+    assert any(report.coverage.unsigned_rows for report in reports)
+    assert reports[-1].coverage.unsigned_rows == 0
+
+
+@pytest.mark.parametrize("table", ["exchanges", "events", "contents", "proofs"])
+def test_metadata_that_is_not_whole_is_listed_as_of_no_table(copy: Path, table: str) -> None:
+    metadata = copy / "warehouse" / "countersign" / table / "metadata"
+    newest = max(metadata.glob("*.metadata.json"))
+    version = int(newest.name.partition("-")[0]) + 1
+    half = metadata / f"{version:05}-half.metadata.json"
+    half.write_bytes(newest.read_bytes()[:200])
+    aside = metadata / newest.name.replace("-", "-0", 1)
+    earlier = json.loads(newest.read_bytes()) | {"last-updated-ms": 1}
+    aside.write_text(json.dumps(earlier))
+    report = verified(copy)
+    assert report.findings == []
+    folder = Path("countersign") / table / "metadata"
+    assert report.coverage.left_out == sorted(str(folder / each.name) for each in (half, aside))
+
+
 # --- journals on disk -----------------------------------------------------------------------------
 
 
@@ -400,6 +479,21 @@ def test_a_changed_byte_on_disk_is_named(disk: Path) -> None:
     assert on_disk(disk) == {("corrupt", "journal late on disk")}
 
 
+def test_a_damaged_journal_stays_named_when_it_is_gone(tmp_path: Path) -> None:
+    with journal(tmp_path / "journal", "bad") as bad:
+        for each in (*exchange("x1", 1), *exchange("x2", 2)[:3]):
+            bad.append(each)
+    path = max((tmp_path / "journal" / "bad").glob("*.segment"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
+    record_all(tmp_path)
+    assert on_disk(tmp_path) == {("corrupt", "journal bad on disk")}
+    assert found(tmp_path) == {("corrupt", "journal bad")}
+    path.write_bytes(whole)
+    record_all(tmp_path, own="recorder-2")
+    assert on_disk(tmp_path) == set(), "put back and read on, it is whole"
+
+
 def test_a_removed_segment_is_named(disk: Path) -> None:
     segments(disk)[1].unlink()
     assert on_disk(disk) == {("gap", "journal late on disk")}
@@ -413,3 +507,62 @@ def test_a_removed_first_segment_is_named(disk: Path) -> None:
 def test_a_removed_journal_is_missed(disk: Path) -> None:
     shutil.rmtree(disk / "journal" / "late")
     assert on_disk(disk) == {("missing", "journal late")}
+
+
+# --- since an instant, by clocks that were set back -----------------------------------------------
+
+
+def instant(at_s: int) -> int:
+    """Return an instant of the history in microseconds since the epoch."""
+    return (START_NS + at_s * SECOND) // 1000
+
+
+def since(folder: Path, at_s: int) -> set[tuple[str, str]]:
+    """Return what is found since an instant."""
+    return found(folder, since=instant(at_s))
+
+
+@pytest.fixture
+def set_back(tmp_path: Path) -> Path:
+    """Two journals while the clock is set back from 110 to 50, and goes on to 120."""
+    batches = [exchange("x1", 1), exchange("y1", 2), exchange("x2", 3), exchange("y2", 4)]
+    batches += [exchange("x3", 5), exchange("y3", 6)]
+    record(tmp_path, batches, clock_s=[30, 40, 110, 50, 60, 120])
+    return tmp_path
+
+
+@pytest.mark.parametrize("at_s", range(20, 131, 10))
+def test_a_clock_that_was_set_back_makes_nothing_look_changed(set_back: Path, at_s: int) -> None:
+    assert since(set_back, at_s) == set()
+
+
+@pytest.mark.parametrize("name", ["x2", "y2", "x3", "y3"])
+def test_what_was_sealed_after_the_clock_was_set_back_is_covered(set_back: Path, name: str) -> None:
+    rewrite(set_back, "exchanges", setting("prompt_text", "no", of=name))
+    assert {kind for kind, _ in since(set_back, 100)} == {"edited"}
+
+
+def test_what_was_sealed_before_is_not_looked_at(set_back: Path) -> None:
+    rewrite(set_back, "exchanges", setting("prompt_text", "no", of="x1"))
+    assert since(set_back, 100) == set()
+
+
+def test_journals_that_began_after_the_clock_was_set_back_are_covered(tmp_path: Path) -> None:
+    record(tmp_path, [exchange("x1", 1), exchange("y1", 2)], clock_s=[100, 110])
+    record(tmp_path, [exchange("x2", 1), exchange("y2", 2)], clock_s=[50, 60], run="-2")
+    assert since(tmp_path, 90) == set()
+    rewrite(tmp_path, "exchanges", setting("prompt_text", "no", of="y2"))
+    assert {kind for kind, _ in since(tmp_path, 90)} == {"edited"}
+
+
+def test_what_began_by_a_clock_ahead_of_the_one_that_sealed_it_is_covered(tmp_path: Path) -> None:
+    batches = [exchange("x1", 200), exchange("y1", 2), exchange("x2", 3)]
+    record(tmp_path, batches, clock_s=[50, 60, 210])
+    assert since(tmp_path, 150) == set()
+    rewrite(tmp_path, "exchanges", setting("prompt_text", "no", of="x1"))
+    assert {kind for kind, _ in since(tmp_path, 150)} == {"edited"}
+
+
+def test_a_removed_last_proof_is_missed_since_then(set_back: Path) -> None:
+    change_proof(set_back, -1, lambda _: None)
+    assert ("truncated", "journal proxy-a") in since(set_back, 55)

@@ -172,14 +172,31 @@ ROUTES: Mapping[str, tuple[str, str]] = {
     "PUT of messages": ("PUT", "/v1/messages"),
     "POST of models": ("POST", "/v1/models"),
     "DELETE of models": ("DELETE", "/v1/models"),
-    "one model": ("GET", "/v1/models/claude-opus-4-8"),
+    "one model in hexadecimal": ("GET", "/v1/models/claude%2Dopus-4-8"),
+    "one model with a slash in it": ("GET", "/v1/models/claude-opus-4-8/"),
+    "one model that is a dot": ("GET", "/v1/models/."),
+    "DELETE of one model": ("DELETE", "/v1/models/claude-opus-4-8"),
     "batches": ("POST", "/v1/messages/batches"),
     "the results of a batch": ("GET", "/v1/messages/batches/b_1/results"),
     "files": ("POST", "/v1/files"),
     "the content of a file": ("GET", "/v1/files/file_1/content"),
+    "files with a letter in hexadecimal": ("GET", "/v1/file%73"),
     "skills": ("GET", "/v1/skills"),
     "the organization": ("GET", "/v1/organizations/me"),
 }
+
+
+SHARED = {
+    "batches": "batches",
+    "the results of a batch": "batches",
+    "files": "files",
+    "the content of a file": "files",
+}
+"""Those that are known, and refused because what is there would be everyone's."""
+
+
+def _code(name: str) -> str:
+    return "route.shared" if name in SHARED else "route.unknown"
 
 
 def _agent(name: str) -> str:
@@ -214,7 +231,7 @@ def test_a_route_that_is_not_the_apis_is_refused(
     name: str, route_replies: dict[str, Reply]
 ) -> None:
     assert read_told(route_replies[name]) == Told(
-        status=403, kind="permission_error", code="route.unknown"
+        status=403, kind="permission_error", code=_code(name)
     )
 
 
@@ -227,8 +244,8 @@ def test_a_route_that_is_not_the_apis_is_recorded(
         "outcome": "deny",
         "ending": "refused",
         "status": 403,
-        "error_code": "route.unknown",
-        "route": "unknown",
+        "error_code": _code(name),
+        "route": SHARED.get(name, "unknown"),
         "method": method,
         "path": path,
         "prompt_text": None,
@@ -251,7 +268,7 @@ def test_the_body_of_a_refused_call_is_not_read_as_the_next_request(
 ) -> None:
     token = token_for(deployment)
     inner = request(method="GET", target="/v1/models", token=token, agent="smuggled/inner")
-    outer = request(inner, target="/v1/files", token=token, agent="smuggled/outer", connection="")
+    outer = request(inner, target="/v1/skills", token=token, agent="smuggled/outer", connection="")
     probe = request(method="GET", target="/healthz")
     reply = send(deployment, outer + probe)
     assert reply.raw.count(b"HTTP/1.1 ") == 2

@@ -64,6 +64,7 @@ def _decision(**changes: Any) -> dict[str, Any]:
         "deny": [],
         "status": 403,
         "endpoint": "claude",
+        "models": [],
         "approval": {**approval, "wait_s": 280, "ttl_s": 0, "scope": "request", "reasons": []},
         "recording": {**recording, "protection": "plain", "reasons": ["org.default"]},
         "masking": {"request": [], "record": [], "response": [], "echo": "refuse"},

@@ -1,5 +1,6 @@
 """The recorder over list-backed journals: against tables in memory, and against real Iceberg."""
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
+from support import records
 
-from gateway.domain import Ending, ExchangeId, Principal, Request, Route
+from gateway.domain import Content, Ending, ExchangeId
 from gateway.records import (
     Answered,
     Chunk,
@@ -27,7 +29,6 @@ from gateway.records import (
     Opening,
     Position,
     Record,
-    Recording,
 )
 from lake.catalog import Lake, open_lake
 from lake.recorder import CursorMovedError, Recorder
@@ -61,7 +62,7 @@ class ListJournals:
         place = (Position(segment, offset), Position(segment, offset + FRAME_BYTES), frame)
         self.frames.setdefault(journal, []).append(place)
 
-    def append(self, record: Closing) -> None:
+    def append(self, record: Closing | Event) -> None:
         self.add(self.own, record)
         if self.fail_append:
             self.fail_append = False
@@ -182,35 +183,8 @@ class FaultyLake(Lake):
             raise ConnectionError("the answer was lost")
 
 
-def opening(exchange_id: str, at_ns: int = SECOND, content: str = "full") -> Opening:
-    return Opening(
-        exchange_id=ExchangeId(exchange_id),
-        at_ns=at_ns,
-        peer="127.0.0.1",
-        user_agent="test",
-        path="/v1/messages",
-        query="",
-        headers={},
-        principal=Principal(
-            issuer="https://id",
-            sub="ada",
-            person="ada",
-            kind="user",
-            token_issued_at=0,
-            token_expires_at=1,
-        ),
-        request=Request(id=ExchangeId(exchange_id), route=Route.MESSAGES, method="POST"),
-        decision=None,
-        endpoint="local",
-        recording=Recording(
-            content="full" if content == "full" else "metadata",
-            durability="strict",
-            retention_class="standard",
-            protection="plain",
-            reasons=(),
-        ),
-        parts=(b"hello",) if content == "full" else None,
-    )
+def opening(exchange_id: str, at_ns: int = SECOND, content: Content = "full") -> Opening:
+    return records.opening(exchange_id, content, at_ns=at_ns, parts=(b"hello",))
 
 
 def closing(exchange_id: str, at_ns: int = 2 * SECOND) -> Closing:
@@ -419,9 +393,57 @@ def test_a_corrupt_journal_is_left_alone_and_the_others_go_on(
     subject = recorder(lake, journals)
     drain(subject)
     assert lake.ids["exchanges"] == ["a"]
-    assert journals.journals() == ["bad"]
+    assert journals.journals() == ["bad", journals.own]
     assert subject.state.corrupt_journals == ("bad",)
     assert caplog.text.count("journal_corrupt journal=bad") == 1
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_what_a_dead_writers_damaged_journal_still_holds_becomes_interrupted_rows(
+    lake: Lake, is_restarted: bool
+) -> None:
+    journals = ListJournals()
+    for record in [*exchange("a"), *exchange("b")[:-1]]:
+        journals.add("proxy", record)
+    subject = recorder(lake, journals)
+    subject.step(SECOND)
+    journals.corrupt.add("proxy")
+    subject.step(SECOND)
+    assert subject.step(SECOND).interrupted == 0, "its writer may still write"
+    journals.dead.add("proxy")
+    drain(subject, 9 * SECOND)
+    if is_restarted:
+        drain(recorder(lake, journals), 9 * SECOND)
+    fields = ("exchange_id", "ending", "status", "error_code", "response_text")
+    rows = lake.load("exchanges").scan("exchange_id = 'b'", selected_fields=fields).to_arrow()
+    assert rows.to_pylist() == [
+        {
+            "exchange_id": "b",
+            "ending": "interrupted",
+            "status": 200,
+            "error_code": "gateway.journal_damaged",
+            "response_text": "hi",
+        }
+    ]
+    assert ids(lake, "exchanges") == ["a", "b"]
+    assert "proxy" in journals.journals(), "what can't be read is kept"
+    notes = lake.load("events").scan(selected_fields=("kind", "detail_json")).to_arrow()
+    noted = {"journal_id": "proxy", "segment": 2, "offset": 100, "next_sequence": 7}
+    assert [(row["kind"], json.loads(row["detail_json"])) for row in notes.to_pylist()] == [
+        ("journal.damaged", noted)
+    ] * (2 if is_restarted else 1)
+
+
+def test_that_a_journal_is_damaged_is_noted_once_there_is_room() -> None:
+    journals, lake = ListJournals(), MemoryLake()
+    journals.add("bad", opening("b"))
+    journals.corrupt.add("bad")
+    journals.fail_append = True
+    subject = recorder(lake, journals)
+    for _ in range(3):
+        subject.step(SECOND)
+    noted = [f.record for _, _, f in journals.frames["recorder-0"]]
+    assert [r.kind for r in noted if isinstance(r, Event)] == ["journal.damaged"] * 2
 
 
 def test_the_loop_outlives_failures_and_commits_at_its_end(
@@ -574,7 +596,7 @@ def test_any_history_gives_each_exchange_and_event_once(actions: list[Action]) -
     pieces = [piece.removesuffix(".request.0") for piece in ids["contents"]]
     requests = [p for p in pieces if not p.endswith(".response.0")]
     assert ids["exchanges"] == sorted(history.exchanges)
-    assert ids["events"] == sorted(history.events)
+    assert [each for each in ids["events"] if "/" not in each] == sorted(history.events)
     assert requests == sorted(history.exchanges)
     assert len(set(ids["contents"])) == len(ids["contents"])
     assert set(history.journals.journals()) <= {history.journals.own}
@@ -602,8 +624,24 @@ def test_rows_whose_proof_is_missing_are_proven_before_their_journal_goes(commit
     with pytest.raises(FaultError):
         recorder(lake, journals).step(SECOND, flush=True)
     drain(recorder(lake, journals))
-    assert (lake.ids["exchanges"], lake.ids["proofs"]) == (["a"], ["w"])
-    assert journals.journals() == []
+    assert (lake.ids["exchanges"], lake.ids["proofs"][0]) == (["a"], "w")
+    assert journals.journals() == [journals.own]
+
+
+def test_a_journal_goes_though_its_end_can_not_be_noted_and_that_is_done_later() -> None:
+    journals, lake = ListJournals(), MemoryLake()
+    subject = recorder(lake, journals)
+    for name in ("v", "w"):
+        for record in exchange(name):
+            journals.add(name, record)
+        journals.dead.add(name)
+        journals.fail_append = name == "v"
+        subject.step(SECOND, flush=True)
+        subject.step(SECOND)
+        assert name not in journals.journals()
+    drain(subject)
+    noted = [each.partition("/journal.ended")[0] for each in lake.ids["events"]]
+    assert noted == ["v", "v", "w"], "the first may not have been written"
 
 
 def test_what_an_interrupted_exchange_was_made_from_stays_until_its_row_is_proven() -> None:
@@ -624,7 +662,7 @@ def test_what_an_interrupted_exchange_was_made_from_stays_until_its_row_is_prove
     journals.restart_recorder()
     drain(recorder(lake, journals))
     assert "recorder-0" in lake.ids["proofs"]
-    assert journals.journals() == []
+    assert journals.journals() == [journals.own]
 
 
 def test_cursors_of_journals_that_are_gone_are_forgotten_in_time() -> None:
@@ -635,7 +673,7 @@ def test_cursors_of_journals_that_are_gone_are_forgotten_in_time() -> None:
         journals.dead.add(f"w{number:02}")
         drain(recorder(lake, journals, kept_cursors=3))
     assert lake.ids["exchanges"] == [f"x{number}" for number in range(12)]
-    for name, properties in lake.properties.items():
+    for properties in lake.properties.values():
         kept = {property_name.rpartition(".")[2] for property_name in properties}
         assert len(kept) <= 2 * 3
-        assert ("w10" in kept) == (name != "events")
+        assert "w10" in kept

@@ -1,16 +1,19 @@
 """The recorder over real journals and tables: damage, clocks, a second recorder, slow writers."""
 
+import errno
 import fcntl
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 from evasions.calls import encode, fetch_records, prompt, request, send, token_for
 from support.deployment import running
+from support.records import START_NS, opening
 
 from gateway.config import Settings
 from gateway.domain import Failure
@@ -128,6 +131,49 @@ def test_a_second_recorder_says_in_one_line_why_it_ends(tmp_path: Path) -> None:
     assert str(failure.value) == (
         f"another recorder commits the journals in {tmp_path}/journal: one is enough"
     )
+
+
+def test_a_recorder_whose_own_journal_broke_ends_and_the_next_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(folder=tmp_path, demo=True)
+    settings.journal_folder.mkdir()
+    lost = open_new(settings.journal_folder, "lost")
+    lost.append(opening("x1"))
+    lost.close()
+    names, ticks = iter(("recorder-1", "recorder-2")), iter(range(START_NS, START_NS * 2, SECOND))
+
+    def now_ns() -> int:
+        """Every step asks; the second life ends when the row must be there."""
+        now = next(ticks)
+        if now == START_NS + 16 * SECOND:
+            signal.raise_signal(signal.SIGTERM)
+        return now
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    def break_disk() -> None:
+        monkeypatch.setattr("gateway.journal.os.write", refuse)
+        monkeypatch.setattr("gateway.journal.os.ftruncate", refuse)
+
+    def live(ready: Callable[[], None]) -> None:
+        record_for_ever(settings, ready, lambda _: next(names), now_ns)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("gateway.recording.spare_the_collector", lambda: None)
+    try:
+        with pytest.raises(Failure, match="journal recorder-1 can't be written any more"):
+            live(break_disk)
+        monkeypatch.undo()
+        monkeypatch.setattr("gateway.recording.spare_the_collector", lambda: None)
+        live(lambda: None)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    with closing(open_lake(settings.catalog_url, Path(settings.warehouse))) as lake:
+        fields = ("exchange_id", "ending", "journal_id")
+        rows = lake.load("exchanges").scan(selected_fields=fields).to_arrow().to_pylist()
+    assert rows == [{"exchange_id": "x1", "ending": "interrupted", "journal_id": "recorder-2"}]
 
 
 def test_a_worker_that_is_slow_and_not_dead_ends_its_exchanges_itself(tmp_path: Path) -> None:

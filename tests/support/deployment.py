@@ -108,11 +108,16 @@ def free_base_port(count: int = 7) -> int:
 
 @contextmanager
 def running(
-    folder: Path, *arguments: str, environment: dict[str, str] | None = None
+    folder: Path,
+    *arguments: str,
+    environment: dict[str, str] | None = None,
+    config: Path | None = None,
+    base_port: int | None = None,
 ) -> Iterator[Deployment]:
-    """Start a deployment in `folder`, and stop it as Ctrl-C does."""
-    base_port = free_base_port()
-    command = [*COUNTERSIGN, "up", "--demo", "--folder", str(folder)]
+    """Start a deployment in `folder`, and stop it as Ctrl-C does; without `config`, the demo."""
+    base_port = base_port or free_base_port()
+    kind = ["--config", str(config)] if config else ["--demo"]
+    command = [*COUNTERSIGN, "up", *kind, "--folder", str(folder)]
     process = subprocess.Popen(
         [*command, "--base-port", str(base_port), *arguments],
         cwd=ROOT,

@@ -1,6 +1,7 @@
 """In-memory doubles of what the gate needs; each satisfies a Protocol of `gateway.ports`."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -23,18 +24,20 @@ from gateway.domain import (
     Principal,
     Refusal,
     Request,
-    Route,
 )
 from gateway.gate import Gate
 from gateway.masking.rules import MaskTable
+from gateway.masking.seals import Seals
 from gateway.ports import Arrival, CallerGone, Headers
 from gateway.records import Closing, Opening, Record, Usage
+from gateway.request_masks import RequestMasks
 from gateway.scans import Scans
 from gateway.strangers import Strangers
 from gateway.tables import SignalSpec, Tables
 from gateway.unrecorded import Unrecorded
 
 REVISION = "test"
+SEAL_KEY = "a key of many characters, all alike"
 NOW_NS = 1_800_000_000_000_000_000
 
 DEV = Principal(
@@ -65,6 +68,7 @@ ALLOW: dict[str, Any] = {
     "deny": [],
     "status": 403,
     "endpoint": "claude",
+    "models": [],
     "approval": {
         "required": False,
         "satisfied": False,
@@ -116,7 +120,7 @@ class FakeCaller:
 
     def __post_init__(self) -> None:
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        method = "GET" if self.path == "/v1/models" else "POST"
+        method = "GET" if self.path.startswith("/v1/models") else "POST"
         self.arrival = Arrival(
             method=method,
             path=self.path,
@@ -258,19 +262,20 @@ class FakeUpstream:
     log: list[Any]
     answer: FakeAnswer | GatewayError = field(default_factory=FakeAnswer)
     endpoints: tuple[str, ...] = ("claude",)
-    forwarded: list[tuple[str, Route, bytes]] = field(default_factory=list)
+    forwarded: list[tuple[str, str, bytes]] = field(default_factory=list)
 
     async def forward(
         self,
         endpoint: str,
-        route: Route,
+        method: str,
+        path: str,
         query: str,
         headers: Headers,
         body: bytes,
         gone: "asyncio.Future[None]",
     ) -> FakeAnswer:
         self.log.append("forward")
-        self.forwarded.append((endpoint, route, body))
+        self.forwarded.append((endpoint, path, body))
         if isinstance(self.answer, GatewayError):
             raise self.answer
         return self.answer
@@ -388,6 +393,9 @@ class World:
     answer: FakeAnswer | GatewayError = field(default_factory=FakeAnswer)
     approvals: FakeApprovals = field(default_factory=FakeApprovals)
     clock: Clock = field(default_factory=Clock)
+    conversations: Conversations = field(default_factory=lambda: Conversations(b"key"))
+    scans: Scans = field(default_factory=Scans)
+    seals: Seals = field(default_factory=lambda: Seals([SEAL_KEY], os.urandom))
 
     def __post_init__(self) -> None:
         self.log = self.caller.log
@@ -409,8 +417,9 @@ class World:
             unrecorded=self.unrecorded,
             now_ns=self.clock,
             new_id=lambda: ExchangeId("exch_1"),
-            conversations=Conversations(b"key"),
-            scans=Scans(),
+            conversations=self.conversations,
+            scans=self.scans,
+            masks=RequestMasks(self.conversations, self.scans, self.seals),
             version="0",
         )
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.births import read_births
-from gateway.domain import Context, Ending, ExchangeId, Principal, Request, Route
+from gateway.domain import Ending, ExchangeId
 from gateway.journal import Journal
 from gateway.journal_folder import JournalFolder
 from gateway.records import (
@@ -14,9 +14,7 @@ from gateway.records import (
     Closing,
     Event,
     Kept,
-    Opening,
     Record,
-    Recording,
 )
 from lake.catalog import open_lake
 from lake.recorder import Recorder
@@ -27,6 +25,7 @@ from lake.verify.report import Report
 from lake.verify.run import verify
 from lake.verify.tables import of_copy, opened
 from lake.witness import FileWitness, Witnesses
+from support.records import opening
 
 SECOND = 10**9
 START_NS = 1_790_000_000 * SECOND
@@ -48,41 +47,11 @@ def exchange(name: str, at_s: int, base: str | None = None) -> list[Record]:
     """Return the records of an exchange; with a base it keeps a piece of it."""
     exchange_id, at_ns = ExchangeId(name), START_NS + at_s * SECOND
     return [
-        Opening(
-            exchange_id=exchange_id,
+        opening(
+            name,
             at_ns=at_ns,
-            peer="127.0.0.1",
-            user_agent="test",
-            path="/v1/messages",
-            query="",
-            headers={"anthropic-version": "2023-06-01"},
-            principal=Principal(
-                issuer="https://idp",
-                sub="dev",
-                person="dev",
-                kind="user",
-                groups=("eng",),
-                claims={"repository": "acme/shop"},
-                token_issued_at=0,
-                token_expires_at=2**40,
-            ),
-            request=Request(
-                id=exchange_id,
-                route=Route.MESSAGES,
-                method="POST",
-                model="m",
-                session=Context(value="s1", source="header"),
-            ),
-            decision=None,
-            endpoint="claude",
-            recording=Recording(
-                content="full",
-                durability="strict",
-                retention_class="standard",
-                protection="plain",
-                reasons=("default",),
-            ),
-            base=ExchangeId(base) if base else None,
+            session="s1",
+            base=base or "",
             parts=(*([Kept(start=0, count=1)] if base else []), f"asked {name}".encode()),
         ),
         Answered(
@@ -114,11 +83,18 @@ def journal(root: Path, name: str, segment_bytes: int = 600) -> Iterator[Journal
         opened_journal.close()
 
 
-def record(folder: Path, batches: Sequence[Sequence[Record]], *, run: str = "") -> None:
-    """Record batches in turn by two journals, each with commits of its own.
+def record(
+    folder: Path,
+    batches: Sequence[Sequence[Record]],
+    *,
+    run: str = "",
+    clock_s: Sequence[int] = (),
+) -> None:
+    """Record batches in turn by two journals, each with commits of its own, at its time.
 
     Another `run` in the same folder has journals of other names.
     """
+    times_s = clock_s or [0] * len(batches)
     root = folder / "journal"
     root.mkdir(parents=True, exist_ok=True)
     lake = open_lake(f"sqlite:///{folder}/catalog.db", folder / "warehouse")
@@ -136,21 +112,21 @@ def record(folder: Path, batches: Sequence[Sequence[Record]], *, run: str = "") 
             for number, batch in enumerate(batches):
                 for each in batch:
                     (first, second)[number % 2].append(each)
-                step(recorder)
-        step(recorder)
+                step(recorder, times_s[number])
+        step(recorder, times_s[-1])
     lake.close()
 
 
-def record_all(folder: Path) -> None:
+def record_all(folder: Path, own: str = "recorder") -> None:
     """Record what journals in a folder hold."""
     root = folder / "journal"
     lake = open_lake(f"sqlite:///{folder}/catalog.db", folder / "warehouse")
-    with journal(root, "recorder") as own:
+    with journal(root, own) as written:
         step(
             Recorder(
                 lake,
                 JournalFolder(root),
-                own,
+                written,
                 PlainTexts(),
                 Signer(folder / "keys"),
                 Witnesses([]),
@@ -160,9 +136,10 @@ def record_all(folder: Path) -> None:
     lake.close()
 
 
-def step(recorder: Recorder) -> None:
-    """Step until nothing is left to do."""
-    while any(recorder.step(START_NS, flush=True)):
+def step(recorder: Recorder, at_s: int = 0) -> None:
+    """Step until nothing is left to do, also of what the last step of all wrote itself."""
+    now_ns = START_NS + at_s * SECOND
+    while any(recorder.step(now_ns, flush=True)) or any(recorder.step(now_ns, flush=True)):
         pass
 
 

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import BadConfig, describe_settings, load_settings, read_secret
+from gateway.config import (
+    BadConfig,
+    describe_settings,
+    load_settings,
+    read_masking_keys,
+    read_secret,
+)
 
 GOOD = """
 issuers:
@@ -77,6 +83,13 @@ def test_the_demo_refuses_real_issuers_and_endpoints_beside_it(file: Path) -> No
     ]
 
 
+def test_a_warehouse_is_a_folder_and_no_url_is_taken_for_one(file: Path) -> None:
+    assert errors_of(file, lake={"warehouse": "s3://bucket/tables"}) == [
+        "lake.warehouse: the tables lie in a folder; a store's URL is not one"
+    ]
+    assert load_settings(file, lake={"warehouse": "/srv/tables"}).warehouse == "/srv/tables"
+
+
 def test_ports_are_used_once(file: Path) -> None:
     assert errors_of(file, console={"port": 9000}) == ["ports: used twice: 9000"]
 
@@ -118,3 +131,13 @@ def test_a_listener_is_known_by_its_public_url(file: Path) -> None:
 def test_the_demo_never_leaves_the_machine() -> None:
     proxy = {"host": "192.0.2.1", "tls_terminator": "the ingress"}
     assert errors_of(None, demo=True, proxy=proxy) == ["demo: listens on loopback only"]
+
+
+def test_a_masking_key_that_is_short_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOD", "k" * 32)
+    monkeypatch.setenv("SHORT", "k" * 31)
+    masking = {"keys": ["env:GOOD", "env:SHORT"]}
+    with pytest.raises(BadConfig, match="secret env:SHORT: has less than 32 characters"):
+        read_masking_keys(load_settings(None, demo=True, masking=masking))
+    masking = {"keys": ["env:GOOD"]}
+    assert read_masking_keys(load_settings(None, demo=True, masking=masking)) == ["k" * 32]

@@ -34,6 +34,7 @@ from gateway.domain import (
 )
 from gateway.exchange import format_time
 from gateway.messages.sse import encode_event
+from gateway.ports import CallerGone
 from gateway.records import (
     Chunk,
     Closing,
@@ -281,6 +282,29 @@ async def test_what_a_failing_journal_stopped_is_one_event_when_it_works_again(
     assert [type(r) for r in world.journal.records].count(Event) == 1
 
 
+@pytest.mark.parametrize("when", ["while its body is read", "before it is refused"])
+async def test_an_unrecorded_call_is_counted_though_its_caller_is_gone(
+    when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(caller=FakeCaller())
+
+    async def leave() -> bytes:
+        world.caller.gone.set_result(None)
+        if when == "while its body is read":
+            raise CallerGone
+        return b'{"model":"m","max_tokens":1,"messages":[]}'
+
+    monkeypatch.setattr(world.caller, "read_body", leave)
+    world.journal.fails_at = Opening
+    await world.run()
+    world.journal.fails_at = None
+    world.unrecorded.flush()
+    (event,) = world.journal.records
+    assert isinstance(event, Event)
+    assert (event.kind, event.count) == ("recording.failed", 1)
+    assert event.detail_json.endswith('"refused":1,"cut":0}')
+
+
 async def test_the_error_event_that_cuts_a_stream_is_owed_before_its_closing() -> None:
     world = World(caller=FakeCaller(), answer=stream(HEAD, text_delta("hi"), TAIL, STOP))
     world.journal.fails_at = Chunk
@@ -354,27 +378,31 @@ async def test_a_secret_split_over_events_is_masked_and_counted() -> None:
     assert world.journal.closing.masks == (MaskApplied(rule="aws", where="text", count=1),)
 
 
-async def test_a_secret_in_tool_input_ends_the_answer_with_an_error_event() -> None:
+def tool_use(*pieces: str) -> FakeAnswer:
+    """Return a streamed answer that uses a tool."""
     start = {"type": "tool_use", "id": "t", "name": "Bash", "input": {}}
-    pieces = ('{"command": "echo \\u0041KIA', '0123456789ABCDEF"}')
-    deltas = [
-        event(
-            "content_block_delta",
-            index=0,
-            delta={"type": "input_json_delta", "partial_json": piece},
-        )
-        for piece in pieces
-    ]
-    world = World(
-        caller=FakeCaller(),
-        answer=stream(
-            event("message_start", message={}),
-            event("content_block_start", index=0, content_block=start),
-            *deltas,
-            STOP,
-        ),
+    deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
+    return stream(
+        event("message_start", message={}),
+        event("content_block_start", index=0, content_block=start),
+        *(event("content_block_delta", index=0, delta=delta) for delta in deltas),
+        TAIL,
+        STOP,
     )
-    await world.run()
+
+
+async def test_a_secret_in_tool_input_is_masked_inside_its_string() -> None:
+    answer = tool_use('{"command": "echo \\u0041KIA', '0123456789ABCDEF"}')
+    world = await World(caller=FakeCaller(), answer=answer).run()
+    assert b"KIA" not in world.caller.received
+    assert b'{\\"command\\": \\"echo ' in world.caller.received
+    assert b'[masked]\\"}' in world.caller.received
+    assert world.journal.closing.masks == (MaskApplied(rule="aws", where="tool_input", count=1),)
+
+
+async def test_a_secret_in_a_name_ends_the_answer_with_an_error_event() -> None:
+    answer = tool_use('{"AKIA', '0123456789ABCDEF": 1}')
+    world = await World(caller=FakeCaller(), answer=answer).run()
     assert b"KIA" not in world.caller.received
     assert world.caller.sent[-1].startswith(b"event: error")
     assert world.journal.closing.error_code == "masking_blocked"
@@ -427,7 +455,7 @@ async def test_a_body_that_waited_is_forwarded_as_it_came() -> None:
     world = held(APPROVED, states=[VERDICTS])
     world.caller.body = body
     await world.run()
-    assert world.upstream.forwarded == [("claude", Route.MESSAGES, body)]
+    assert world.upstream.forwarded == [("claude", "/v1/messages", body)]
 
 
 async def test_a_held_call_is_refused_when_policy_denies_after_a_verdict() -> None:
@@ -522,3 +550,44 @@ async def test_a_closing_that_cannot_be_written_is_owed_as_a_failure() -> None:
         503,
         0,
     )
+
+
+async def test_a_list_of_models_shows_those_that_policy_names() -> None:
+    models = b'{"data":[{"id":"claude-a"},{"id":"claude-b"}],"has_more":false}'
+    world = World(
+        caller=FakeCaller(path="/v1/models"),
+        policy=FakePolicy(ALLOW | {"models": ["claude-b"]}),
+        answer=FakeAnswer(body=[models[:9], models[9:]]),
+    )
+    await world.run()
+    assert world.caller.received == (
+        b'{"data":[{"id":"claude-b"}],"has_more":false,"first_id":"claude-b","last_id":"claude-b"}'
+    )
+    assert world.caller.answered["content-length"] == str(len(world.caller.received))
+    assert world.journal.closing.ending is Ending.DELIVERED
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"data":1}'])
+async def test_a_list_of_models_that_cannot_be_read_is_not_passed(body: bytes) -> None:
+    world = World(caller=FakeCaller(path="/v1/models"), answer=FakeAnswer(body=[body]))
+    await world.run()
+    assert (world.caller.status, b"upstream_unreadable" in world.caller.received) == (502, True)
+
+
+async def test_an_error_instead_of_a_list_of_models_is_passed_as_it_is() -> None:
+    answer = FakeAnswer(body=[b"<html>Busy"], status=529, content_type="text/html")
+    world = await World(caller=FakeCaller(path="/v1/models"), answer=answer).run()
+    assert (world.caller.status, world.caller.received) == (529, b"<html>Busy")
+
+
+async def test_one_model_is_asked_for_by_the_name_in_the_path() -> None:
+    world = await World(caller=FakeCaller(path="/v1/models/claude-a")).run()
+    (question,) = world.policy.questions
+    assert (question.request.route, question.request.model) == (Route.MODEL, "claude-a")
+    assert world.upstream.forwarded == [("claude", "/v1/models/claude-a", b"")]
+
+
+async def test_a_route_that_is_not_carried_is_refused_whatever_policy_says() -> None:
+    for path in ("/v1/messages/batches", "/v1/files/file_1", "/v1/skills"):
+        world = await World(caller=FakeCaller(path=path)).run()
+        assert (world.caller.status, world.upstream.forwarded) == (503, [])

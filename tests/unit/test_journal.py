@@ -105,6 +105,37 @@ async def test_a_damaged_frame_is_never_read_as_data(journal: Journal, tmp_path:
         folder.read("j1", position, 4096)
 
 
+@pytest.mark.parametrize("number", [1, 2], ids=["more follow it", "it is the last"])
+@pytest.mark.parametrize("at", range(12))
+async def test_a_frame_with_a_damaged_length_or_number_is_no_torn_tail(
+    journal: Journal, tmp_path: Path, number: int, at: int
+) -> None:
+    for each in range(3):
+        journal.append(event(each))
+    segment = tmp_path / "j1" / "00000001.segment"
+    folder = JournalFolder(tmp_path)
+    begin, _, _ = folder.read("j1", START, 4096)[0][1 + number]
+    damaged = bytearray(segment.read_bytes())
+    damaged[begin.offset + at] ^= 0x10
+    segment.write_bytes(damaged)
+    frames, position = folder.read("j1", START, 4096)
+    assert events_of(frames) == [event(each) for each in range(number)]
+    with pytest.raises(CorruptFrame):
+        folder.read("j1", position, 4096)
+
+
+@pytest.mark.parametrize("left", range(1, 40))
+async def test_the_beginning_of_a_frame_is_a_torn_tail(
+    journal: Journal, tmp_path: Path, left: int
+) -> None:
+    journal.append(event(1))
+    segment = tmp_path / "j1" / "00000001.segment"
+    whole = segment.stat().st_size
+    journal.append(event(2))
+    os.truncate(segment, whole + left)
+    assert read_all(tmp_path) == [event(1)]
+
+
 async def test_a_writer_is_dead_when_its_lock_is_free(tmp_path: Path) -> None:
     journal = Journal(tmp_path, "j1", lambda: 7)
     journal.open()

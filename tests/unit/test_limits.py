@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from support.fakes import Clock
 
 from gateway.domain import Failure, Limit, Refusal
+from gateway.limit_use import LimitUse, read_use
 from gateway.limits import Charge, LimitKeeper, LimitStore
 from gateway.records import Usage
 from gateway.state import LIMITS, open_state
@@ -205,6 +206,27 @@ async def test_counters_in_which_nothing_counts_any_more_are_deleted(engine: sa.
     clock.now += 66 * 10**9
     store.forget()
     assert count(engine) == 0
+
+
+async def test_operators_see_what_is_in_use_the_fullest_first(
+    engine: sa.Engine, state_url: str
+) -> None:
+    clock, url = Clock(), state_url
+    async with workers(engine, clock, 1) as (one,):
+        await one.charge({"tokens": TOKENS})
+        await one.charge({"places": CONCURRENT})
+        await one.charge({"requests": msgspec.structs.replace(REQUESTS, limit=8)})
+        assert read_use(url, clock.now) == (
+            LimitUse(key="tokens", unit="tokens", limit=1000, window_s=60, used=912),
+            LimitUse(key="places", unit="concurrent", limit=2, window_s=5, used=1),
+            LimitUse(key="requests", unit="requests", limit=8, window_s=60, used=1),
+        )
+    assert read_use(url, clock.now + 100 * 10**9) == ()
+
+
+def test_looking_for_a_database_that_is_not_there_makes_none(tmp_path: Path) -> None:
+    assert read_use(f"sqlite:///{tmp_path / 'state.db'}", 0) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def count(engine: sa.Engine) -> int:

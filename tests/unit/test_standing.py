@@ -121,6 +121,12 @@ def test_nothing_is_wrong_with_a_deployment_that_works() -> None:
             "OPA has no active policy, so calls are refused: read /var/cs/log/relay.log",
             id="no policy",
         ),
+        pytest.param(
+            {"limits": None},
+            "the state database can't be read, so limited and held calls are refused: see that "
+            "the one that state.url names is there",
+            id="no state database",
+        ),
     ],
 )
 def test_what_is_wrong_is_a_sentence(changes: dict[str, Any], problem: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from pytest_aiohttp import AiohttpServer
 
-from gateway.domain import Failure, Refusal, Route
+from gateway.domain import Failure, Refusal
 from gateway.ports import CallerGone, Headers
 from gateway.upstream import Endpoint, UpstreamAnswer, Upstreams
 
@@ -41,7 +41,9 @@ class Server:
         base_url = str(started.make_url("")).rstrip("/")
         endpoint = Endpoint(name="claude", base_url=base_url, credential="own-key")
         upstreams = Upstreams({"claude": endpoint}, answer_timeout_s=timeout_s)
-        return await upstreams.forward("claude", Route.MESSAGES, query, headers, body, self.gone)
+        return await upstreams.forward(
+            "claude", "POST", "/v1/messages", query, headers, body, self.gone
+        )
 
 
 @pytest.fixture
@@ -60,6 +62,12 @@ async def test_everything_but_the_callers_credentials_goes_along(server: Server)
         ("x-api-key", "secret"),
         ("cookie", "secret"),
         ("x-countersign-repository", "acme/shop"),
+        ("x-original-url", "/v1/files"),
+        ("x-rewrite-url", "/v1/files"),
+        ("x-forwarded-for", "10.0.0.1"),
+        ("x-forwarded-prefix", "/v1/files"),
+        ("x-http-method-override", "DELETE"),
+        ("forwarded", "for=10.0.0.1"),
         ("connection", "keep-alive, X-Hop"),
         ("x-hop", "secret"),
         ("accept-encoding", "br"),
@@ -158,7 +166,7 @@ async def test_a_server_that_is_not_there_is_a_failure() -> None:
     gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     upstreams = Upstreams({"claude": endpoint}, answer_timeout_s=5)
     with pytest.raises(Failure, match="can't be reached"):
-        await upstreams.forward("claude", Route.MESSAGES, "", (), b"{}", gone)
+        await upstreams.forward("claude", "POST", "/v1/messages", "", (), b"{}", gone)
 
 
 async def test_a_header_that_is_no_text_is_refused(server: Server) -> None:

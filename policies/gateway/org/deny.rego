@@ -45,7 +45,20 @@ deny contains rego.metadata.rule().custom if not _locks_fresh
 # custom:
 #   code: route.unknown
 #   message: The gateway does not carry this route.
-deny contains rego.metadata.rule().custom if not _route_known
+deny contains rego.metadata.rule().custom if {
+	not _route_known
+	not _route_shared
+}
+
+# METADATA
+# title: Batches and files
+# description: What one caller leaves there, another could fetch, since all share one credential.
+# custom:
+#   code: route.shared
+#   message: >-
+#     Message Batches and Files are not carried. The Claude server keeps them under one credential
+#     for everyone, so other people could fetch yours; send single messages.
+deny contains rego.metadata.rule().custom if _route_shared
 
 # METADATA
 # title: No group of the caller grants the model
@@ -116,7 +129,9 @@ _unlocked if input.locks == []
 
 _locks_fresh if input.locks_age_s <= config.settings.locks_max_age_s
 
-_route_known if input.request.route in {"messages", "count_tokens", "models"}
+_route_known if input.request.route in {"messages", "count_tokens", "models", "model"}
+
+_route_shared if input.request.route in {"batches", "files"}
 
 default _model := ""
 
