@@ -71,7 +71,7 @@ def engine(state_url: str) -> Iterator[sa.Engine]:
     engine = open_state(state_url)
     yield engine
     until = time.monotonic() + 10
-    while (pool := engine.pool) and isinstance(pool, sa.QueuePool) and pool.checkedout():
+    while isinstance(engine.pool, sa.QueuePool) and engine.pool.checkedout():
         assert time.monotonic() < until, "a thread never gave its connection back"
         time.sleep(0.01)
     engine.dispose()
