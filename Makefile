@@ -4,12 +4,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 OPA := .tools/opa-1.22.2/opa
 SETUP := .venv/.set-up
+KEYCLOAK := .tools/keycloak-26.7.3
+MAVEN_CENTRAL ?= https://repo1.maven.org/maven2
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup test lint policies unit coverage e2e soak bench bench-record bench-masks lock docs clean
+.PHONY: help up setup test lint policies unit coverage e2e test-integration soak bench bench-record bench-masks lock docs clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: setup ## Start everything with a demo issuer and a demo Claude
 	@$(BIN)/countersign up --demo
@@ -46,7 +48,7 @@ policies: setup ## Check and test the policies
 		|| $(OPA) test --ignore schemas policies rego_tests --verbose
 
 unit: setup ## Unit, property, contract and integration tests, and the evasions
-	$(BIN)/pytest --ignore=tests/e2e
+	$(BIN)/pytest --ignore=tests/e2e --ignore=tests/idp
 
 coverage: setup ## What the tests of the core cover by themselves
 	$(BIN)/coverage run -m pytest tests/unit tests/property tests/contract
@@ -55,6 +57,13 @@ coverage: setup ## What the tests of the core cover by themselves
 e2e: setup ## Real clients through the whole product (needs npm and curl)
 	tests/e2e/install
 	$(BIN)/pytest tests/e2e
+
+test-integration: setup $(KEYCLOAK) ## Against a real identity provider (needs Java 17, curl and Maven Central)
+	$(BIN)/pytest --timeout=180 tests/idp
+
+$(KEYCLOAK): tests/idp/install
+	@echo "Getting and building Keycloak (about a minute) …"
+	@tests/idp/install $@ $(MAVEN_CENTRAL) && touch $@
 
 soak: setup ## A thousand kills under load; about half an hour
 	COUNTERSIGN_TEST_KILLS=1000 $(BIN)/pytest -s tests/integration/test_kills.py

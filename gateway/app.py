@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -19,6 +20,7 @@ from gateway.approvals import ApprovalWaits
 from gateway.bundles import Relay, load_bundle
 from gateway.changes import ChangeFeed
 from gateway.config import Settings, read_masking_keys, read_secret
+from gateway.console.offers import LoginOffer, Offer
 from gateway.conversations import Conversations
 from gateway.cuts import CutKeeper
 from gateway.decisions import SUPPORTS
@@ -35,8 +37,9 @@ from gateway.domain import (
 )
 from gateway.exchange import format_time
 from gateway.gate import Gate
+from gateway.identity.claims import Issuer
 from gateway.identity.jwks import KeySource
-from gateway.identity.oidc import Issuer, TokenIdentity
+from gateway.identity.oidc import TokenIdentity
 from gateway.journal import Journal, open_journal
 from gateway.journal_folder import JournalFolder
 from gateway.limits import LimitKeeper
@@ -46,7 +49,7 @@ from gateway.proxy import ProxyServer
 from gateway.published import recorder_file
 from gateway.request_masks import RequestMasks
 from gateway.scans import Scans
-from gateway.sections import Listener
+from gateway.sections import IssuerSettings, Listener
 from gateway.serving import listen, serve_until_stopped, stop_event
 from gateway.state import open_state
 from gateway.strangers import Strangers
@@ -82,7 +85,9 @@ def new_exchange_id() -> ExchangeId:
 def _issuers(settings: Settings) -> list[Issuer]:
     if settings.demo:
         return [demo_setup.issuer_of(settings)]
-    return [Issuer(**issuer.model_dump(exclude={"jwks_url"})) for issuer in settings.issuers]
+    return [
+        Issuer(**issuer.model_dump(exclude={"jwks_url", "outage_s"})) for issuer in settings.issuers
+    ]
 
 
 def _endpoints(settings: Settings) -> dict[str, Endpoint]:
@@ -192,14 +197,20 @@ def _nobodys_question(revision: str, endpoints: tuple[str, ...]) -> DecisionInpu
 
 @asynccontextmanager
 async def _identity(settings: Settings) -> AsyncIterator[TokenIdentity]:
+    sources = {issuer.url: issuer for issuer in settings.issuers}
     issuers = _issuers(settings)
-    jwks_urls = {issuer.url: issuer.jwks_url for issuer in settings.issuers}
     async with aiohttp.ClientSession() as session:
         keys = {
-            issuer.url: KeySource(session, issuer.url, jwks_urls.get(issuer.url, ""))
+            issuer.url: KeySource(session, issuer.url, **_key_settings(sources.get(issuer.url)))
             for issuer in issuers
         }
-        yield TokenIdentity(issuers, keys)
+        identity = TokenIdentity(issuers, keys)
+        async with identity.keeping():
+            yield identity
+
+
+def _key_settings(issuer: IssuerSettings | None) -> dict[str, Any]:
+    return {} if issuer is None else issuer.model_dump(include={"jwks_url", "outage_s"})
 
 
 # --- processes ------------------------------------------------------------------------------------
@@ -286,6 +297,17 @@ def _certificate(listener: Listener) -> Certificate | None:
     return Certificate(listener.tls.certificate, listener.tls.key) if listener.tls else None
 
 
+def _offer(settings: Settings) -> Offer:
+    login = LoginOffer(
+        issuer=settings.login_issuer, **settings.login.model_dump(exclude={"issuer"})
+    )
+    return Offer(
+        proxy_url=settings.proxy_url,
+        console_url=settings.console_url,
+        login=login if login.client_id else None,
+    )
+
+
 async def run_console(settings: Settings, ready: Callable[[], None]) -> None:
     """The control plane's API."""
     from gateway.console.api import Console  # the data plane never loads the lake
@@ -314,6 +336,9 @@ async def run_console(settings: Settings, ready: Callable[[], None]) -> None:
             journal=journal,
             approvals=ApprovalStore(engine, time.time_ns),
             sessions=LakeReader(lake, hot),
+            offer=_offer(settings),
+            endpoints=tuple(_endpoints(settings)),
+            version=VERSION,
             now_ns=time.time_ns,
             new_id=new_id,
         )

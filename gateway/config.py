@@ -30,6 +30,7 @@ from gateway.sections import (
     IssuerSettings,
     JournalSettings,
     LakeSettings,
+    LoginSettings,
     MaskingSettings,
     PolicySettings,
     Port,
@@ -71,6 +72,7 @@ class Settings(BaseSettings):
     console: ConsoleSettings = ConsoleSettings()
     policy: PolicySettings = PolicySettings()
     issuers: tuple[IssuerSettings, ...] = Field((), description="Trusted OIDC issuers.")
+    login: LoginSettings = LoginSettings()
     endpoints: dict[str, EndpointSettings] = Field({}, description="Claude servers by name.")
     state: StateSettings = StateSettings()
     masking: MaskingSettings = MaskingSettings()
@@ -100,6 +102,17 @@ class Settings(BaseSettings):
         twice = sorted({port for port in ports if ports.count(port) > 1})
         if twice:
             raise ValueError(f"ports: used twice: {', '.join(map(str, twice))}")
+        return self
+
+    @model_validator(mode="after")
+    def _can_log_in(self) -> "Settings":
+        urls = [issuer.url for issuer in self.issuers]
+        if len(set(urls)) != len(urls):
+            raise ValueError("issuers: each URL only once")
+        if self.login.client_id and self.login_issuer not in urls:
+            raise ValueError("login.issuer: is none of the issuers")
+        if "openid" not in self.login.scopes:
+            raise ValueError("login.scopes: openid is needed, which proves that the answer is ours")
         return self
 
     @classmethod
@@ -153,6 +166,11 @@ class Settings(BaseSettings):
     def warehouse(self) -> str:
         """The folder of the Iceberg tables."""
         return self.lake.warehouse or str(self.folder / "warehouse")
+
+    @property
+    def login_issuer(self) -> str:
+        """The issuer at which people log in."""
+        return self.login.issuer or (self.issuers[0].url if self.issuers else "")
 
     @property
     def console_url(self) -> str:

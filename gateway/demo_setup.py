@@ -11,7 +11,7 @@ from aiohttp import web
 from gateway.config import Settings
 from gateway.demo import claude, issuer
 from gateway.demo.loopback import require_loopback
-from gateway.identity.oidc import Issuer
+from gateway.identity.claims import Issuer
 from gateway.upstream import Endpoint
 
 AUDIENCE = "countersign"

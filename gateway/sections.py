@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from gateway.identity.oidc import ALGORITHMS
+from gateway.identity.claims import ALGORITHMS
 
 
 def _require_address(host: str) -> str:
@@ -142,16 +142,42 @@ class IssuerSettings(Section):
     audiences: tuple[str, ...] = Field(min_length=1, description="Accepted values of `aud`.")
     jwks_url: str = Field("", description="Where its keys are; discovered when empty.")
     algorithms: tuple[str, ...] = Field(ALGORITHMS, description="Accepted signature algorithms.")
-    groups_claim: str = Field("groups", description="Claim with the list of groups.")
+    required_claims: dict[str, str] = Field(
+        {},
+        description="Claims that its tokens must have, with exactly this value; needed where the "
+        "issuer serves strangers too, as public CI systems do.",
+    )
+    groups_claim: str = Field(
+        "groups", description="Claim with the list of groups; dots lead into objects."
+    )
+    groups_map: dict[str, str] = Field(
+        {},
+        description="The claim's values to policy's groups; if given, other values mean nothing.",
+    )
+    groups: tuple[str, ...] = Field(
+        (), description="Groups of all its principals, for tokens that name none."
+    )
     person_claim: str = Field(
         "", description="Claim that is one per human; empty: issuer and subject are."
     )
     kind: Literal["user", "service"] = Field("user", description="Kind of its principals.")
-    kind_claim: str = Field("", description="Claim that says `user` or `service`, if there is one.")
+    kind_claim: str = Field("", description="Claim that tells people from services.")
+    service_values: tuple[str, ...] = Field(
+        ("service",),
+        description="Values of `kind_claim` that mean a service; `user` means a person, others "
+        "mean `kind`.",
+    )
     claims: dict[str, str] = Field(
         {}, description="Claims that become facts: policy's name to the token's claim."
     )
     leeway_s: int = Field(30, ge=0, le=300, description="Tolerated difference of clocks.")
+    outage_s: int = Field(
+        3600,
+        ge=0,
+        le=86400,
+        description="How long known keys serve while the issuer can't be reached; then all calls "
+        "with its tokens fail.",
+    )
 
     @model_validator(mode="after")
     def _asymmetric(self) -> "IssuerSettings":
@@ -159,6 +185,25 @@ class IssuerSettings(Section):
         if unknown:
             raise ValueError(f"algorithms not accepted: {', '.join(sorted(unknown))}")
         return self
+
+
+class LoginSettings(Section):
+    """How people log in with `countersign login`; told to whoever asks the console."""
+
+    client_id: str = Field(
+        "", description="Public OAuth client for people; empty: there is no `countersign login`."
+    )
+    issuer: str = Field("", description="URL of the issuer; empty: the first of `issuers`.")
+    scopes: tuple[str, ...] = Field(("openid",), description="Scopes that are asked for.")
+    token: Literal["access", "id"] = Field(
+        "access", description="Which of the two tokens the gateway is shown."
+    )
+    redirect_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Loopback port of `/callback`; 0: any free one, as RFC 8252 wants.",
+    )
 
 
 class EndpointSettings(Section):

@@ -7,21 +7,26 @@ import click
 
 from gateway.cli.terminal import Complaint
 
-_COMMANDS = (
-    "access",
-    "approvals",
-    "config",
-    "conformance",
-    "demo",
-    "keys",
-    "policy",
-    "sessions",
-    "sql",
-    "status",
-    "up",
-    "verify",
-)
-"""Each is a module of this package with a command of its name; loaded only when asked for."""
+_COMMANDS = {
+    "access": "access",
+    "approvals": "approvals",
+    "config": "config",
+    "conformance": "conformance",
+    "demo": "demo",
+    "exec": "login",
+    "keys": "keys",
+    "login": "login",
+    "logout": "login",
+    "policy": "policy",
+    "sessions": "sessions",
+    "sql": "sql",
+    "status": "status",
+    "token": "login",
+    "up": "up",
+    "verify": "verify",
+    "whoami": "whoami",
+}
+"""Each command and the module of this package that has it; loaded only when asked for."""
 
 
 class _LazyGroup(click.Group):
@@ -31,8 +36,9 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(f"gateway.cli.{cmd_name}"), cmd_name)
-        return command if isinstance(command, click.Command) else None
+        module = import_module(f"gateway.cli.{_COMMANDS[cmd_name]}")
+        commands = (each for each in vars(module).values() if isinstance(each, click.Command))
+        return next((each for each in commands if each.name == cmd_name), None)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import aiohttp
 import msgspec
 
+from gateway.cli.logins import Login, valid_login
 from gateway.cli.terminal import Complaint, settings_in_force, visible
 
 
@@ -22,7 +23,8 @@ def call(method: str, path: str, body: Any = None, *, token: str | None, folder:
         NotThere: the console has no such thing.
         Complaint: no token, no console, or what the console says against it.
     """
-    return asyncio.run(_call(method, _base(folder) + path, body, token_of(token)))
+    base, token = _console(token, folder)
+    return asyncio.run(_call(method, base + path, body, token))
 
 
 def download(path: str, file: BinaryIO, *, token: str | None, folder: Path) -> None:
@@ -31,19 +33,36 @@ def download(path: str, file: BinaryIO, *, token: str | None, folder: Path) -> N
     Raises:
         Complaint: no token, no console, what it says against it, or the document was cut off.
     """
-    asyncio.run(_download(_base(folder) + path, file, token_of(token)))
+    base, token = _console(token, folder)
+    asyncio.run(_download(base + path, file, token))
 
 
 def token_of(token: str | None) -> str:
-    """Return the user's token, as given or from the environment."""
-    token = token or os.environ.get("COUNTERSIGN_TOKEN")
-    if not token:
-        raise Complaint("no token: set COUNTERSIGN_TOKEN, or give --token")
-    return token
+    """Return the user's token: as given, from the environment, or of their login."""
+    if token := token or os.environ.get("COUNTERSIGN_TOKEN"):
+        return token
+    return _login().token
 
 
-def _base(folder: Path) -> str:
-    return os.environ.get("COUNTERSIGN_CONSOLE_URL") or settings_in_force(folder).console_url
+def _console(token: str | None, folder: Path) -> tuple[str, str]:
+    """Return the console to ask and the token to ask it with.
+
+    The token of a login goes nowhere but to the console that it was made for.
+    """
+    asked = os.environ.get("COUNTERSIGN_CONSOLE_URL")
+    if token := token or os.environ.get("COUNTERSIGN_TOKEN"):
+        return asked or settings_in_force(folder).console_url, token
+    login = _login()
+    if asked not in {None, "", login.console_url}:
+        raise Complaint(f"the login is for {login.console_url}; log in again for {asked}")
+    return login.console_url, login.token
+
+
+def _login() -> Login:
+    login = valid_login()
+    if login is None:
+        raise Complaint("no token: run countersign login, set COUNTERSIGN_TOKEN, or give --token")
+    return login
 
 
 async def _download(url: str, file: BinaryIO, token: str) -> None:

@@ -10,8 +10,10 @@ from gateway.approval_store import ApprovalStore
 from gateway.console.access import Access
 from gateway.console.access_requests import AccessRequests
 from gateway.console.approvals import Approvals
+from gateway.console.callers import Callers
 from gateway.console.exporting import Exporting
 from gateway.console.http import answer_json, answering_errors
+from gateway.console.offers import Offer
 from gateway.console.openapi import Description, describe
 from gateway.console.routes import Route
 from gateway.console.sessions import Sessions
@@ -39,6 +41,9 @@ class Console:
     journal: Journal
     approvals: ApprovalStore
     sessions: LakeReader
+    offer: Offer
+    endpoints: tuple[str, ...]
+    version: str
     now_ns: Callable[[], int]
     new_id: Callable[[str], str]
 
@@ -78,6 +83,9 @@ class Console:
             *Exporting(access=access, reader=self.sessions).routes(),
             *self._approvals().routes(),
             *AccessRequests(access=access, store=self.approvals).routes(),
+            *Callers(
+                access=access, offer=self.offer, endpoints=self.endpoints, version=self.version
+            ).routes(),
             Route(
                 method="GET",
                 path="/api/v1/openapi.json",

@@ -1,4 +1,9 @@
-"""An issuer's signing keys: discovered, fetched without blocking, cached and rotated."""
+"""An issuer's signing keys: discovered, kept fresh beside the calls, and served through an outage.
+
+Each process fetches the keys every `REFRESH_S` and whenever a token names a key it does not know.
+What the issuer no longer publishes is forgotten with the next fetch. While the issuer can't be
+reached the known keys serve for `outage_s`; after that nobody is identified.
+"""
 
 import asyncio
 import logging
@@ -8,20 +13,23 @@ from typing import Any
 
 import aiohttp
 import jwt
+import msgspec
 
-from gateway.domain import Failure
+from gateway.domain import NOT_JSON, Failure
 
-REFRESH_S = 600.0
-"""Keys older than this are fetched again, before they are used."""
-STALE_LIMIT_S = 3600.0
-"""How long cached keys serve while the issuer can't be reached."""
+REFRESH_S = 300.0
+"""Between two fetches while all is well; how long a key that was withdrawn may still serve."""
 MIN_INTERVAL_S = 10.0
-"""Between two fetches, however many unknown key ids arrive."""
+"""From a fetch to the next, however many unknown key ids arrive."""
+RETRY_S = 1.0
+"""From a fetch that failed to the next."""
+FETCH_S = 5.0
 MAX_BYTES = 1024 * 1024
 
 _UNUSABLE = (
     aiohttp.ClientError,
     OSError,
+    *NOT_JSON,
     AttributeError,
     LookupError,
     TypeError,
@@ -40,16 +48,25 @@ class KeySource:
         session: aiohttp.ClientSession,
         issuer: str,
         jwks_url: str = "",
+        outage_s: float = 3600,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._session = session
         self._issuer = issuer
         self._jwks_url = jwks_url
+        self._outage_s = outage_s
         self._clock = clock
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at = float("-inf")
-        self._tried_at = float("-inf")
+        self._answered = False
+        self._next_at = float("-inf")
         self._lock = asyncio.Lock()
+
+    async def keep_fresh(self) -> None:
+        """Fetch the keys again and again, so that no call waits for a slow issuer."""
+        while True:
+            is_well = await self.refresh()
+            await asyncio.sleep(REFRESH_S if is_well else RETRY_S)
 
     async def find(self, kid: str) -> jwt.PyJWK | None:
         """Return the key with this id, None if the issuer has no such key.
@@ -57,26 +74,34 @@ class KeySource:
         Raises:
             Failure: the issuer can't be reached and no fresh enough keys are at hand.
         """
-        if kid not in self._keys or self._age_s() > REFRESH_S:
-            await self._refresh()
-        if self._age_s() > STALE_LIMIT_S:
+        if kid not in self._keys:
+            await self.refresh()
+        return self.known(kid)
+
+    def known(self, kid: str) -> jwt.PyJWK | None:
+        """Return the key with this id among those at hand.
+
+        Raises:
+            Failure: they are older than an outage may last.
+        """
+        if self._clock() - self._fetched_at > self._outage_s:
             raise Failure("identity_unavailable", "The identity provider can't be reached now.")
         return self._keys.get(kid)
 
-    def _age_s(self) -> float:
-        return self._clock() - self._fetched_at
-
-    async def _refresh(self) -> None:
-        """Fetch the keys, but not more often than every `MIN_INTERVAL_S`."""
+    async def refresh(self) -> bool:
+        """Fetch the keys unless that was just done; return whether the issuer answered last."""
         async with self._lock:
-            if self._clock() - self._tried_at < MIN_INTERVAL_S:
-                return
-            self._tried_at = self._clock()
+            now = self._clock()
+            if now < self._next_at:
+                return self._answered
             try:
                 self._keys = _read_keys(await self._fetch())
-                self._fetched_at = self._clock()
+                self._fetched_at, self._answered = now, True
             except _UNUSABLE as e:
+                self._answered = False
                 _log.warning("jwks_fetch_failed issuer=%s error=%r", self._issuer, e)
+            self._next_at = self._clock() + (MIN_INTERVAL_S if self._answered else RETRY_S)
+            return self._answered
 
     async def _fetch(self) -> Any:
         if not self._jwks_url:
@@ -87,12 +112,16 @@ class KeySource:
         return await self._get(self._jwks_url)
 
     async def _get(self, url: str) -> Any:
-        timeout = aiohttp.ClientTimeout(total=5)
+        timeout = aiohttp.ClientTimeout(total=FETCH_S)
         async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
-            response.raise_for_status()
-            if (response.content_length or 0) > MAX_BYTES:
-                raise ValueError("the key document is too long")
-            return await response.json(content_type=None)
+            if response.status != 200:
+                raise ValueError(f"status {response.status}")
+            body = bytearray()
+            async for part in response.content.iter_any():
+                body += part
+                if len(body) > MAX_BYTES:
+                    raise ValueError("the document is too long")
+            return msgspec.json.decode(body)
 
 
 def _read_keys(document: Any) -> dict[str, jwt.PyJWK]:

@@ -9,6 +9,7 @@ import data.gateway.approval
 import data.gateway.config
 import data.gateway.grants
 import data.gateway.org
+import data.gateway.tokens
 
 # METADATA
 # title: The answer
@@ -21,6 +22,13 @@ main := {"schema": 1, "allow": count(_deny) == 0, "deny": _deny, "verdict": _ver
 #   code: access.unknown_action
 #   message: There is no such action.
 _deny contains rego.metadata.rule().custom if not _known
+
+# METADATA
+# title: The token is too old
+# custom:
+#   code: access.token_too_old
+#   message: Your token is too old. Log in again.
+_deny contains rego.metadata.rule().custom if not _token_fresh
 
 # METADATA
 # title: Not the caller's own sessions
@@ -156,7 +164,9 @@ _reads := {"sessions.read", "sessions.replay", "sessions.export"}
 
 _on_approvals := {"approvals.list", "approvals.decide", "approvals.withdraw", "approvals.revoke"}
 
-_known if input.action in ((_lists | _reads) | (_on_approvals | _access_acts))
+_known if input.action in ((_lists | _reads) | ((_on_approvals | _access_acts) | {"whoami"}))
+
+_token_fresh if tokens.is_fresh(input.principal)
 
 _approver if approval.is_approver(input.principal, input.approvers)
 

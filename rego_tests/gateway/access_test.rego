@@ -39,6 +39,16 @@ _shop := {"kind": "access", "repository": "acme/Shop", "for_s": "7200"}
 _elsewhere := object.union(_own, {"owner_issuer": "https://other.test"})
 
 _cases := {
+	"anyone sees who they are": {
+		"principal": _ann, "action": "whoami",
+		"resource": {"kind": "principal"},
+		"deny": set(),
+	},
+	"not with an old token": {
+		"principal": object.union(_ann, {"token_age_s": 43201}), "action": "whoami",
+		"resource": {"kind": "principal"},
+		"deny": {"access.token_too_old"},
+	},
 	"anyone lists their own sessions": {
 		"principal": _ann, "action": "sessions.list",
 		"resource": {"kind": "sessions", "scope": "own"},
@@ -309,13 +319,13 @@ test_what_verdicts_come_to if {
 }
 
 test_an_empty_question_is_denied if {
-	_codes({}) == {"access.unknown_action"}
+	_codes({}) == {"access.unknown_action", "access.token_too_old"}
 	access.main.allow == false with input as {}
 }
 
 test_a_missing_fact_is_denied[path] if {
 	some path in {
-		"principal", "principal/person", "principal/groups",
+		"principal", "principal/person", "principal/groups", "principal/token_age_s",
 		"action", "resource", "resource/owner_person", "approvers",
 	}
 	question := {"principal": _lead, "action": "approvals.decide", "resource": _bobs, "approvers": ["shop-leads"]}
@@ -330,5 +340,5 @@ test_the_answer_has_code_and_sentence if {
 		"deny": {{"code": "access.unknown_action", "message": "There is no such action."}},
 		"verdict": "",
 		"demands": [],
-	} with input as {"action": "sessions.erase"}
+	} with input as {"action": "sessions.erase", "principal": _ann}
 }

@@ -289,6 +289,8 @@ def test_every_answer_is_as_the_document_says(
     crane = said["Describe the Harbour crane"]
     calls = {
         "/healthz": "/healthz",
+        "/.well-known/countersign": "/.well-known/countersign",
+        "/api/v1/whoami": "/api/v1/whoami",
         "/api/v1/openapi.json": "/api/v1/openapi.json",
         "/api/v1/sessions": "/api/v1/sessions?limit=1",
         "/api/v1/sessions/{session_id}": "/api/v1/sessions/s-nia",

@@ -141,3 +141,14 @@ def test_a_masking_key_that_is_short_is_named(monkeypatch: pytest.MonkeyPatch) -
         read_masking_keys(load_settings(None, demo=True, masking=masking))
     masking = {"keys": ["env:GOOD"]}
     assert read_masking_keys(load_settings(None, demo=True, masking=masking)) == ["k" * 32]
+
+
+def test_people_log_in_at_a_trusted_issuer_only(file: Path) -> None:
+    login = {"client_id": "cli", "issuer": "https://other.test"}
+    assert errors_of(file, login=login) == ["login.issuer: is none of the issuers"]
+    assert load_settings(file, login={"client_id": "cli"}).login_issuer == "https://idp.test"
+
+
+def test_an_issuer_is_configured_once(file: Path) -> None:
+    issuer = {"url": "https://idp.test", "audiences": ["countersign"]}
+    assert errors_of(file, issuers=[issuer, issuer]) == ["issuers: each URL only once"]

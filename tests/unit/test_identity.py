@@ -1,5 +1,6 @@
 """Keys of an issuer: cached, rotated on an unknown id, never fetched too often."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -13,10 +14,12 @@ from jwt.algorithms import ECAlgorithm
 from pytest_aiohttp import AiohttpServer
 
 from gateway.domain import Failure, Principal, Unauthenticated
-from gateway.identity.jwks import MIN_INTERVAL_S, REFRESH_S, STALE_LIMIT_S, KeySource
-from gateway.identity.oidc import Issuer, TokenIdentity, find_token
+from gateway.identity.claims import Issuer
+from gateway.identity.jwks import MAX_BYTES, MIN_INTERVAL_S, REFRESH_S, RETRY_S, KeySource
+from gateway.identity.oidc import TokenIdentity, find_token
 
 NOW = 1_800_000_000
+OUTAGE_S = 900
 
 
 class Idp:
@@ -26,6 +29,7 @@ class Idp:
         self.keys: dict[str, ec.EllipticCurvePrivateKey] = {}
         self.fetches = 0
         self.is_up = True
+        self.padding = 0
         self.url = ""
         self.add("k1")
 
@@ -46,7 +50,7 @@ class Idp:
     async def discovery(self, request: web.Request) -> web.Response:
         return web.json_response({"issuer": self.url, "jwks_uri": f"{self.url}/jwks"})
 
-    async def jwks(self, request: web.Request) -> web.Response:
+    async def jwks(self, request: web.Request) -> web.StreamResponse:
         self.fetches += 1
         if not self.is_up:
             raise web.HTTPServiceUnavailable
@@ -54,7 +58,12 @@ class Idp:
             json.loads(ECAlgorithm.to_jwk(key.public_key())) | {"kid": kid, "use": "sig"}
             for kid, key in self.keys.items()
         ]
-        return web.json_response({"keys": [*keys, {"kid": "odd", "kty": "novel"}]})
+        document = {"keys": [*keys, {"kid": "odd", "kty": "novel"}], "note": "x" * self.padding}
+        answer = web.StreamResponse()
+        answer.enable_chunked_encoding()
+        await answer.prepare(request)
+        await answer.write(json.dumps(document).encode())
+        return answer
 
 
 class Fixture:
@@ -63,7 +72,7 @@ class Fixture:
     def __init__(self, idp: Idp, session: aiohttp.ClientSession) -> None:
         self.idp = idp
         self.clock = 1000.0
-        self.keys = KeySource(session, idp.url, clock=lambda: self.clock)
+        self.keys = KeySource(session, idp.url, outage_s=OUTAGE_S, clock=lambda: self.clock)
         issuer = Issuer(url=idp.url, audiences=("cs",), person_claim="email", groups_claim="roles")
         self.identity = TokenIdentity([issuer], {idp.url: self.keys}, now_s=lambda: NOW)
 
@@ -88,7 +97,7 @@ async def world(aiohttp_server: AiohttpServer, monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_a_valid_token_becomes_a_principal(world: Fixture) -> None:
-    token = world.idp.token(email="ada@acme.test", roles=["eng", 5], repository="x")
+    token = world.idp.token(email="ada@acme.test", roles=["eng", "eng"], repository="x")
     assert await world.identify(token) == Principal(
         issuer=world.idp.url,
         sub="ada",
@@ -105,8 +114,20 @@ async def test_a_token_seen_before_is_not_checked_again(world: Fixture) -> None:
     token = world.idp.token()
     first = await world.identify(token)
     world.idp.is_up = False
-    world.clock += STALE_LIMIT_S + 1
+    world.clock += OUTAGE_S
     assert await world.identify(token) is first
+
+
+async def test_a_token_seen_before_is_refused_once_its_key_is_withdrawn(world: Fixture) -> None:
+    token = world.idp.token()
+    await world.identify(token)
+    world.idp.add("k2")
+    del world.idp.keys["k1"]
+    world.clock += MIN_INTERVAL_S
+    assert (await world.identify(token)).sub == "ada"
+    await world.keys.refresh()
+    with pytest.raises(Unauthenticated, match="signing key"):
+        await world.identify(token)
 
 
 async def test_a_rotated_key_is_found_and_unknown_ids_do_not_hammer_the_issuer(
@@ -122,14 +143,42 @@ async def test_a_rotated_key_is_found_and_unknown_ids_do_not_hammer_the_issuer(
     assert world.idp.fetches == 2
 
 
-async def test_cached_keys_serve_an_outage_within_a_bound(world: Fixture) -> None:
-    await world.identify(world.idp.token())
+async def test_known_keys_serve_an_outage_within_its_bound_and_then_nobody_is_identified(
+    world: Fixture,
+) -> None:
+    seen = world.idp.token()
+    await world.identify(seen)
     world.idp.is_up = False
-    world.clock += REFRESH_S + 1
+    world.clock += OUTAGE_S
+    assert not await world.keys.refresh()
     assert (await world.identify(world.idp.token(sub="bob"))).sub == "bob"
-    world.clock += STALE_LIMIT_S
+    world.clock += 1
+    for token in (seen, world.idp.token(sub="eve")):
+        with pytest.raises(Failure, match="identity provider"):
+            await world.identify(token)
+    world.idp.is_up = True
+    world.clock += RETRY_S
+    assert await world.keys.refresh()
+    assert (await world.identify(world.idp.token(sub="eve"))).sub == "eve"
+
+
+async def test_an_issuer_that_never_answered_identifies_nobody(world: Fixture) -> None:
+    world.idp.is_up = False
     with pytest.raises(Failure, match="identity provider"):
-        await world.identify(world.idp.token(sub="eve"))
+        await world.identify(world.idp.token())
+
+
+async def test_a_document_without_an_end_is_not_read(world: Fixture) -> None:
+    world.idp.padding = MAX_BYTES
+    assert not await world.keys.refresh()
+
+
+async def test_keys_are_fetched_before_the_first_call(world: Fixture) -> None:
+    assert REFRESH_S < OUTAGE_S
+    async with world.identity.keeping():
+        async with asyncio.timeout(5):
+            while world.idp.fetches == 0:
+                await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ package gateway.org
 
 import data.gateway.config
 import data.gateway.grants
+import data.gateway.tokens
 
 # METADATA
 # title: A fact that the rules need is missing
@@ -123,7 +124,7 @@ _complete if {
 
 _whole(signal) if signal.is_cut == false
 
-_token_fresh if input.principal.token_age_s <= config.settings.token_max_age_s
+_token_fresh if tokens.is_fresh(input.principal)
 
 _unlocked if input.locks == []
 
