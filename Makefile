@@ -70,6 +70,7 @@ soak: setup ## A thousand kills under load; about half an hour
 
 bench: setup ## Measure against a bare pass-through; writes build/bench.json
 	$(BIN)/python tests/bench/run.py
+	$(BIN)/python tests/bench/waiting.py
 
 bench-record: setup ## Measure the record: recorder, long sessions, commits, verifying, search
 	$(BIN)/python tests/bench/conversation.py

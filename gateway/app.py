@@ -15,8 +15,10 @@ import aiohttp
 from aiohttp import web
 
 from gateway import demo_setup
-from gateway.approvals import ApprovalStore, ApprovalWaits
+from gateway.approval_store import ApprovalStore
+from gateway.approvals import ApprovalWaits
 from gateway.bundles import Relay, load_bundle
+from gateway.changes import ChangeFeed
 from gateway.config import Settings, read_masking_keys, read_secret
 from gateway.console.offers import LoginOffer, Offer
 from gateway.conversations import Conversations
@@ -219,9 +221,17 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
     engine = open_state(settings.state_url)
     limits = LimitKeeper(engine, new_id("worker"), time.time_ns)
     cuts = CutKeeper(engine, time.time_ns)
+    approvals = ApprovalWaits(
+        engine,
+        now_ns=time.time_ns,
+        new_id=lambda: new_id("appr"),
+        console_url=settings.console_url,
+    )
+    changes = ChangeFeed(engine, {"approvals": (approvals.load, approvals.take)})
     async with (
         limits.keeping(),
         cuts.keeping(),
+        changes.keeping(),
         _open_journal(settings, "proxy") as journal,
         _policy(settings) as policy,
         _identity(settings) as identity,
@@ -234,12 +244,7 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
             identity=identity,
             policy=policy,
             journal=journal,
-            approvals=ApprovalWaits(
-                engine,
-                now_ns=time.time_ns,
-                new_id=lambda: new_id("appr"),
-                console_url=settings.console_url,
-            ),
+            approvals=approvals,
             upstream=upstreams,
             limits=limits,
             cuts=cuts,

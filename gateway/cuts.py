@@ -12,11 +12,11 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from gateway.domain import Fact, GatewayError, Principal, Refusal
 from gateway.state import CUTS, digest_call, shared_key, write
@@ -53,7 +53,7 @@ class CutStore:
     def add(self, cut: Cut) -> None:
         """Write a verdict, in the place of an older one about the same."""
         stale = sa.or_(CUTS.c.key == cut.key, CUTS.c.expires_at <= self._now_ns())
-        with write(self._engine) as connection:
+        with suppress(IntegrityError), write(self._engine) as connection:  # just cut elsewhere too
             connection.execute(sa.delete(CUTS).where(stale))
             connection.execute(sa.insert(CUTS).values(**{f: getattr(cut, f) for f in _FIELDS}))
 

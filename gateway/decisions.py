@@ -29,7 +29,9 @@ from gateway.tables import Provenance
 
 SUPPORTS = (
     "approval.required=true",
+    "approval.scope=principal",
     "approval.scope=request",
+    "approval.scope=session",
     "limits.unit=concurrent",
     "limits.unit=requests",
     "limits.unit=tokens",
@@ -64,6 +66,7 @@ PARENT_AGENT_HEADER = "x-claude-code-parent-agent-id"
 WORKFLOW_HEADER = "x-countersign-workflow"
 REPOSITORY_HEADER = "x-countersign-repository"
 ENDPOINT_HEADER = "x-countersign-endpoint"
+REASON_HEADER = "x-countersign-reason"
 
 _MAX_HEADER_FACT = 256
 _KEPT = 1024
@@ -114,6 +117,8 @@ def build_request(
             for fact in (_claim(principal, "repository"), _header(headers, REPOSITORY_HEADER))
             if fact is not None
         ),
+        output_format=facts.output_format,
+        reason=_header(headers, REASON_HEADER),
         wanted_endpoint=_header(headers, ENDPOINT_HEADER),
     )
 
@@ -230,8 +235,6 @@ def _obligations(answer: Answer) -> Iterator[str]:
     if answer.approval.required:
         yield "approval.required=true"
         yield f"approval.scope={answer.approval.scope}"
-    if answer.approval.quorum != 1:
-        yield f"approval.quorum={answer.approval.quorum}"
     for limit in answer.limits.values():
         yield f"limits.unit={limit.unit}"
     if answer.models:

@@ -131,6 +131,10 @@ class Request(Fact, frozen=True, kw_only=True):
     parent_agent: Context | None = None
     workflow: Context | None = None
     repositories: tuple[Context, ...] = ()
+    output_format: str = ""
+    """The type of the form that the answer must have, such as `json_schema`."""
+    reason: Context | None = None
+    """Why the caller asks, for approvers to read."""
     wanted_endpoint: Context | None = None
     """The endpoint that the caller chooses, of those that policy lets it choose."""
 
@@ -160,13 +164,36 @@ class Verdict(Fact, frozen=True, kw_only=True):
     """RFC 3339, UTC."""
 
 
-class Approval(Fact, frozen=True, kw_only=True):
-    """The state of the approval request that a call waits for."""
+class Demand(Strict, frozen=True, kw_only=True):
+    """What one rule demands of approvers, and about what."""
 
-    state: Literal["none", "pending", "expired"] = "none"
+    code: str
+    about: str
+    """What is approved, e.g. a repository; a name of the policy's own, never the prompt's."""
+    approvers: tuple[str, ...]
+    quorum: Annotated[int, msgspec.Meta(ge=1)]
+    """How many persons must agree, of all the groups or of each."""
+    all_groups: bool
+    """Whether each of the groups must agree."""
+
+
+class Approval(Fact, frozen=True, kw_only=True):
+    """An approval request: the one that a call waits for, or a grant that it left."""
+
+    state: Literal[
+        "none", "pending", "approved", "denied", "expired", "withdrawn", "used", "revoked"
+    ] = "none"
     id: ApprovalId | None = None
+    kind: Literal["call", "access", "emergency"] = "call"
+    """Asked for by a call, asked for beforehand, or taken in an emergency."""
     scope: str = "request"
+    session: str = ""
+    """The session in which it was asked for."""
+    workflow: str = ""
+    """The workflow that the requester's token claimed."""
     expires_at: str = ""
+    demands: tuple[Demand, ...] = ()
+    """What approvers were asked, when they were."""
     verdicts: tuple[Verdict, ...] = ()
 
 
@@ -210,7 +237,8 @@ class DecisionInput(Fact, frozen=True, kw_only=True):
     endpoints: tuple[str, ...]
     net: Net
     approval: Approval
-    grants: tuple[str, ...] = ()
+    grants: tuple[Approval, ...] = ()
+    """The caller's live approvals; what each covers is for policy to say."""
     locks: tuple[str, ...] = ()
     locks_age_s: float = 0.0
     gateway: Gateway
@@ -230,7 +258,9 @@ class ApprovalObligation(Strict, frozen=True, kw_only=True):
     satisfied: bool
     approvers: tuple[str, ...]
     """Groups whose members may decide."""
-    quorum: Annotated[int, msgspec.Meta(ge=1)]
+    demands: tuple[Demand, ...]
+    granted_by: tuple[ApprovalId, ...]
+    """The approvals that satisfy it."""
     wait_s: Annotated[int, msgspec.Meta(ge=0, le=280)]
     """How long the call is held silently; real clients give up at 300 s."""
     ttl_s: Annotated[int, msgspec.Meta(ge=0)]
@@ -313,7 +343,9 @@ class AccessInput(Fact, frozen=True, kw_only=True):
     resource: dict[str, str]
     """Facts of what is acted on: kind, id and owner."""
     approvers: tuple[str, ...] = ()
-    """For `approvals.decide`: the groups that the held decision named."""
+    """For acts on an approval: the groups that the held decision named."""
+    approval: Approval | None = None
+    """The approval itself, with its verdicts."""
 
 
 class AccessAnswer(Strict, frozen=True, kw_only=True):
@@ -322,6 +354,10 @@ class AccessAnswer(Strict, frozen=True, kw_only=True):
     schema: Literal[1]
     allow: bool
     deny: tuple[Reason, ...]
+    verdict: Literal["", "pending", "approve", "deny"]
+    """What the verdicts of the approval come to; empty where there is none."""
+    demands: tuple[Demand, ...]
+    """What approvers are asked about the access that is asked for."""
 
 
 NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

@@ -82,6 +82,8 @@ class Exchange:
         self.decision: Decision | None = None
         """The last decision."""
         self.approval_id: ApprovalId | None = None
+        self.was_held = False
+        """Whether it waited for `approval_id`; else that is a grant."""
         self.status = 0
         """Of the answer, once it is known what will be released."""
         self.is_open = False

@@ -42,7 +42,7 @@ from gateway.domain import (
 )
 from gateway.error_answers import answer_error, status_of
 from gateway.exchange import Exchange, format_time
-from gateway.incoming import Incoming, read_incoming
+from gateway.incoming import Held, Incoming, hold, read_incoming
 from gateway.masking.echo import Echo
 from gateway.masking.rules import Rule
 from gateway.messages.facts import Facts, find_model, find_route
@@ -61,7 +61,14 @@ from gateway.ports import (
     Upstream,
 )
 from gateway.records import Opening, Record, Usage
-from gateway.refusals import is_verdict, policy_changed, refusal_of, still_waiting, unchanged
+from gateway.refusals import (
+    ended,
+    is_verdict,
+    policy_changed,
+    refusal_of,
+    still_waiting,
+    unchanged,
+)
 from gateway.request_masks import RequestMasks, rules_of
 from gateway.scans import Scans
 from gateway.strangers import Strangers
@@ -128,9 +135,14 @@ class Gate:
         opening = self._relate(exchange, incoming)
         await self._open(exchange, opening, incoming)  # 4
         decision = first
+        exchange.approval_id = next(iter(first.answer.approval.granted_by), None)
         if first.outcome is Outcome.HOLD:
-            with self.approvals.holding(len(incoming.body)):
-                decision = await self._hold(caller, exchange, incoming)  # 5
+            approval = await self._ask(exchange, incoming)  # 5
+            held = await asyncio.to_thread(hold, incoming, body)
+            del incoming, opening, body  # nothing else of the body stays in memory
+            with self.approvals.holding(held.size):
+                decision = await self._hold(caller, exchange, approval, held)
+            incoming, body = self._read_body(exchange, held.sent()), held.forwarded()
         if decision.outcome is not Outcome.ALLOW:
             raise refusal_of(decision)  # 6
         if exchange.may_be_resend:
@@ -150,14 +162,7 @@ class Gate:
         if route in {Route.MESSAGES, Route.COUNT_TOKENS}:
             body = await caller.read_body()
             exchange.request = msgspec.structs.replace(base, body_bytes=len(body))
-            incoming = read_incoming(
-                body,
-                arrival.by_name,
-                exchange.principal,
-                self.conversations,
-                self.scans,
-                self.masks.seals,
-            )
+            incoming = self._read_body(exchange, body)
         self._describe(exchange, incoming)
         return incoming
 
@@ -169,6 +174,16 @@ class Gate:
             exchange.arrival.by_name,
             exchange.principal,
             len(incoming.body),
+        )
+
+    def _read_body(self, exchange: Exchange, body: bytes) -> Incoming:
+        return read_incoming(
+            body,
+            exchange.arrival.by_name,
+            exchange.principal,
+            self.conversations,
+            self.scans,
+            self.masks.seals,
         )
 
     async def _decide(
@@ -187,6 +202,7 @@ class Gate:
                     endpoints=self.upstream.endpoints,
                     net=Net(peer=exchange.arrival.peer),
                     approval=approval or Approval(),
+                    grants=self.approvals.grants_of(exchange.principal),
                     gateway=Gateway(version=self.version, supports=SUPPORTS),
                 )
             )
@@ -244,10 +260,9 @@ class Gate:
         if exchange.decision and exchange.decision.outcome is not Outcome.DENY:
             await self._make_durable(exchange)
 
-    async def _hold(self, caller: Caller, exchange: Exchange, incoming: Incoming) -> Decision:
-        """Wait until the verdicts satisfy policy, it denies, or the wait is over."""
-        first = exchange.decided
-        obligation = first.answer.approval
+    async def _ask(self, exchange: Exchange, incoming: Incoming) -> Approval:
+        """Open the approval request of a call, or join the one that is there."""
+        obligation = exchange.decided.answer.approval
         approval, is_new = await self.approvals.open_or_join(
             self.approvals.key_of(exchange.principal, exchange.request, obligation, incoming.said),
             exchange.id,
@@ -255,25 +270,43 @@ class Gate:
             exchange.request,
             obligation,
         )
-        exchange.approval_id = approval.id
+        exchange.approval_id, exchange.was_held = approval.id, True
         if is_new:
             self.journal.append(exchange.event("approval.opened", ", ".join(obligation.reasons)))
+        return approval
+
+    async def _hold(
+        self, caller: Caller, exchange: Exchange, approval: Approval, held: Held
+    ) -> Decision:
+        """Wait until the verdicts satisfy policy, it denies, or the wait is over."""
+        first = exchange.decided
+        obligation = first.answer.approval
         until_ns = self.now_ns() + obligation.wait_s * 10**9
         while True:
             if approval.verdicts:
+                incoming = self._read_body(exchange, held.sent())
                 decision = await self._decide(exchange, incoming, approval)
+                del incoming
                 self.journal.append(exchange.redecided())
                 if decision.outcome is not Outcome.HOLD:
                     await self._make_durable(exchange)
                     return unchanged(first, decision)
+            if approval.state not in {"pending", "approved"}:
+                raise ended(approval, first.answer.status)
             left_s = (until_ns - self.now_ns()) / 10**9
             if left_s <= 0 or approval.id is None:
                 raise still_waiting(self.approvals, approval, first.answer.status)
-            approval = await self.approvals.wait(
-                approval.id, len(approval.verdicts), left_s, caller.gone
-            )
+            approval = await self.approvals.wait(approval, left_s, caller.gone)
             if caller.gone.done():
                 raise CallerGone
+
+    async def _use(self, exchange: Exchange, decision: Decision) -> None:
+        """Note that an approval of one request has been used; it holds for no other."""
+        approval_id = exchange.approval_id if exchange.was_held else None
+        if approval_id is not None and decision.answer.approval.scope == "request":
+            with suppress(Failure):  # then time ends it
+                self.journal.append(exchange.event("approval.used", approval_id))
+                await self.approvals.use(approval_id)
 
     # --- 7, 8: forward and deliver ----------------------------------------------------------------
 
@@ -294,6 +327,7 @@ class Gate:
         try:
             answer = await self._forward(caller, exchange, decision, body, charge)  # 7
             await self._deliver(caller, exchange, incoming, answer, rules)  # 8, 9
+            await self._use(exchange, decision)
         except GatewayError as e:
             if exchange.is_answering and is_verdict(e):
                 await self.cuts.hold(exchange.principal, incoming.said, e, caller.gone)

@@ -1,5 +1,6 @@
 """What arrived: a request body, what it says and the pieces it is recorded in."""
 
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ class Incoming(Fact, frozen=True, kw_only=True):
 
     body: bytes = b""
     """With the thinking in it as the Claude server once wrote it."""
+    sent: bytes = b""
+    """What the caller sent."""
     said: dict[str, Any] = msgspec.field(default_factory=dict)
     """What the caller sent, parsed."""
     facts: Facts = Facts()
@@ -37,6 +40,36 @@ class Incoming(Fact, frozen=True, kw_only=True):
     """What thinking is sealed for."""
 
 
+class Held(Fact, frozen=True, kw_only=True):
+    """What stays in memory of a body while its call waits: packed, and nothing read from it."""
+
+    packed_sent: bytes
+    packed_forwarded: bytes | None
+    """What goes to the model, where that differs."""
+
+    @property
+    def size(self) -> int:
+        """Return its bytes."""
+        return len(self.packed_sent) + len(self.packed_forwarded or b"")
+
+    def sent(self) -> bytes:
+        """Return what the caller sent."""
+        return zlib.decompress(self.packed_sent)
+
+    def forwarded(self) -> bytes:
+        """Return what goes to the model."""
+        return zlib.decompress(self.packed_forwarded or self.packed_sent)
+
+
+def hold(incoming: Incoming, forwarded: bytes) -> Held:
+    """Return a body as it waits."""
+    is_same = forwarded is incoming.sent
+    return Held(
+        packed_sent=zlib.compress(incoming.sent, 1),
+        packed_forwarded=None if is_same else zlib.compress(forwarded, 1),
+    )
+
+
 def read_incoming(
     body: bytes,
     headers: Mapping[str, str],
@@ -50,7 +83,7 @@ def read_incoming(
     Raises:
         Refusal: the body can't be read, or thinking in it can't be given back.
     """
-    said = parse(body)
+    sent, said = body, parse(body)
     recordable = make_recordable(body, said)
     pieces = cut(recordable)
     digests = conversations.digest(pieces.all)
@@ -67,6 +100,7 @@ def read_incoming(
         facts = msgspec.structs.replace(facts, session_id=session_id)
     return Incoming(
         body=body,
+        sent=sent,
         said=said,
         facts=facts,
         prompt=prompt,

@@ -68,7 +68,7 @@ class LimitStore:
         with write(self._engine) as connection:
             known = self._read(connection, asks)
             now_ns = self._now_ns()
-            for digest, (key, ask) in asks.items():
+            for digest, (key, ask) in sorted(asks.items()):  # one order: no deadlock
                 before = known.get(digest, Counter())
                 counter, shares[digest] = answer(before, ask, self._worker, now_ns)
                 row = {

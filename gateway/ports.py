@@ -155,10 +155,16 @@ class Approvals(Protocol):
     ) -> tuple[Approval, bool]:
         """Return the live approval request of `key`, and whether it was opened just now."""
 
+    def grants_of(self, principal: Principal) -> tuple[Approval, ...]:
+        """Return what was approved for a caller beyond one request and has not ended."""
+
     async def wait(
-        self, approval_id: ApprovalId, seen: int, timeout_s: float, gone: "asyncio.Future[None]"
+        self, approval: Approval, timeout_s: float, gone: "asyncio.Future[None]"
     ) -> Approval:
-        """Return its state once there are more than `seen` verdicts, or at the end of the wait."""
+        """Return it once it is not as it was, or at the end of the wait."""
+
+    async def use(self, approval_id: ApprovalId) -> None:
+        """Note that the one call which it covers was carried out; raises `Failure`."""
 
     def key_of(
         self,
@@ -167,9 +173,9 @@ class Approvals(Protocol):
         obligation: ApprovalObligation,
         value: Mapping[str, Any],
     ) -> str:
-        """Return an HMAC by which re-sends of the same call by the same subject are known."""
+        """Return an HMAC by which calls are known that one approval would cover."""
 
-    def holding(self, body_bytes: int) -> AbstractContextManager[None]:
+    def holding(self, packed_bytes: int) -> AbstractContextManager[None]:
         """Count a held body while inside; raises `Failure` when too many bytes are held."""
 
     def url_of(self, approval_id: ApprovalId) -> str:

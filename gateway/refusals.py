@@ -38,10 +38,24 @@ def policy_changed(first: Decision) -> Refusal:
 
 
 def still_waiting(approvals: Approvals, approval: Approval, status: int) -> Refusal:
-    """Return the refusal at the end of a wait; it says where the approval is."""
+    """Return the refusal at the end of a wait: where the approval is and what it will cover."""
     where = f" at {approvals.url_of(approval.id)}" if approval.id else ""
     return Refusal(
         "approval.pending",
-        f"This call waits for approval {approval.id}{where}. Send it again after it is granted.",
+        f"This call waits for approval {approval.id}{where}. Once granted it covers "
+        f"{_COVERED[approval.scope]}: send it again then.",
         status=status,
     )
+
+
+_COVERED = {
+    "request": "this very request, unchanged",
+    "session": "all that you ask about the same in this session",
+    "principal": "all that you ask about the same in this workflow",
+}
+
+
+def ended(approval: Approval, status: int) -> Refusal:
+    """Return the refusal of a call whose approval ended while it waited."""
+    sentence = f"Approval {approval.id} is {approval.state}. Send it again to ask anew."
+    return Refusal("approval.ended", sentence, status=status)

@@ -1,4 +1,8 @@
-"""The state database: what several workers and hosts must agree on. SQLAlchemy Core only."""
+"""The state database: what several workers and hosts must agree on. SQLAlchemy Core only.
+
+SQLite or Postgres; the same tests hold on both. The tables below are what the newest migration in
+`gateway.migrations` leaves, which a test compares.
+"""
 
 import hashlib
 import hmac
@@ -9,7 +13,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+_MIGRATION_LOCK = 0x636F756E746572
+"""Number of the advisory lock under which one host at a time migrates a Postgres database."""
 
 METADATA = sa.MetaData()
 
@@ -30,7 +40,31 @@ APPROVALS = sa.Table(
     sa.Column("scope", sa.String(16), nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("expires_at", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("workflow", sa.String(256), nullable=False),
+    sa.Column("reason", sa.String(1000), nullable=False),
+    sa.Column("demands", sa.JSON, nullable=False),
+    sa.Column("ttl_s", sa.BigInteger, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Index("approvals_expiry", "state", "expires_at"),
     comment="Approval requests; no prompt text. Times are nanoseconds since the epoch.",
+)
+
+_JOINED = sa.text("state IN ('pending', 'approved', 'denied')")
+sa.Index(
+    "one_joined_approval",
+    APPROVALS.c.key,
+    unique=True,
+    sqlite_where=_JOINED,
+    postgresql_where=_JOINED,
+)
+
+CHANGES = sa.Table(
+    "changes",
+    METADATA,
+    sa.Column("kind", sa.String(16), primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    comment="For each kind of thing a number that grows with every change of it.",
 )
 
 VERDICTS = sa.Table(
@@ -81,19 +115,41 @@ KEYS = sa.Table(
 )
 
 
+class BadState(Exception):
+    """The state database can't be used; one line says why."""
+
+
 def open_state(url: str) -> sa.Engine:
-    """Return an engine on the state database."""
-    engine = sa.create_engine(url)
+    """Return an engine on the state database, `sqlite:///PATH` or `postgresql+psycopg://…`."""
+    engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _tune_sqlite)
     return engine
 
 
-def create_state(url: str) -> None:
-    """Make the tables that are missing; once, before the processes that share them start."""
-    engine = open_state(url)
-    METADATA.create_all(engine)
-    engine.dispose()
+def create_state(url: str, revision: str = "head") -> None:
+    """Bring the database to a revision, all or nothing, before the processes that share it start.
+
+    Raises:
+        BadState: it can't be reached, or a newer version of the gateway migrated it.
+    """
+    try:
+        engine = open_state(url)
+    except (SQLAlchemyError, ImportError) as e:
+        raise BadState(f"{url.partition(':')[0]} is no database that can be used") from e
+    config = Config()
+    config.set_main_option("script_location", "gateway:migrations")
+    config.set_main_option("path_separator", "os")
+    try:
+        with write(engine) as connection:
+            if engine.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            config.attributes["connection"] = connection
+            command.upgrade(config, revision)
+    except (SQLAlchemyError, CommandError) as e:
+        raise BadState(" ".join(str(e.__cause__ or e).split())) from e
+    finally:
+        engine.dispose()
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from types import FrameType
 from typing import Any
 
 import msgspec
-from sqlalchemy.exc import SQLAlchemyError
 
 from gateway import app
 from gateway.bundles import build_bundle, store_bundle
@@ -43,7 +42,7 @@ from gateway.published import (
 )
 from gateway.records import Event
 from gateway.sidecar import opa_command, opa_environment
-from gateway.state import create_state
+from gateway.state import BadState, create_state
 
 START_S = 60.0
 """How long a child may take to become ready."""
@@ -149,8 +148,8 @@ class Supervisor:
     def _prepare_state(self) -> None:
         try:
             create_state(self._settings.state_url)
-        except SQLAlchemyError as e:
-            raise CannotStart(f"the state database can't be opened: {e.__cause__ or e}") from e
+        except BadState as e:
+            raise CannotStart(f"the state database can't be used: {e}") from e
 
     def _prepare_bundle(self) -> None:
         policy = self._settings.policy

@@ -8,8 +8,10 @@ import click
 from gateway.cli.terminal import Complaint
 
 _COMMANDS = {
+    "access": "access",
     "approvals": "approvals",
     "config": "config",
+    "conformance": "conformance",
     "demo": "demo",
     "exec": "login",
     "keys": "keys",

@@ -9,8 +9,6 @@ import click
 from gateway.cli.api import call
 from gateway.cli.terminal import folder_option, show_table, visible
 
-_STATES = {"approve": "approved", "deny": "denied"}
-
 token_option = click.option("--token", help="Your token, instead of COUNTERSIGN_TOKEN.")
 
 
@@ -30,7 +28,7 @@ def list_(everyone: bool, token: str | None, folder: Path) -> None:
     if not answer["approvals"]:
         click.echo("No approval requests.")
         return
-    columns = ("id", "state", "who", "model", "repositories", "why", "expires", "verdicts")
+    columns = ("id", "kind", "state", "who", "about", "scope", "rule", "reason", "ends", "verdicts")
     show_table(columns, map(_cells, answer["approvals"]))
 
 
@@ -38,11 +36,13 @@ def _cells(item: dict[str, Any]) -> tuple[str, ...]:
     verdicts = (f"{v['verdict']} by {v['person']}: {v['comment']}" for v in item["verdicts"])
     return (
         item["id"],
-        _STATES.get(item["verdicts"][-1]["verdict"] if item["verdicts"] else "", item["state"]),
+        item["kind"],
+        item["state"],
         item["person"],
-        item["model"],
-        ", ".join(item["repositories"]),
+        ", ".join(demand["about"] for demand in item["demands"]),
+        item["scope"],
         ", ".join(item["reasons"]),
+        item["reason"],
         item["expires_at"][:19],
         "; ".join(verdicts),
     )
@@ -73,3 +73,29 @@ def approve(approval_id: str, comment: str, token: str | None, folder: Path) -> 
 def deny(approval_id: str, comment: str, token: str | None, folder: Path) -> None:
     """Deny a request."""
     _decide(approval_id, "deny", comment, token, folder)
+
+
+def _end(approval_id: str, act: str, comment: str, token: str | None, folder: Path) -> None:
+    path = f"/api/v1/approvals/{quote(approval_id, safe='')}/{act}"
+    answer = call("POST", path, {"comment": comment}, token=token, folder=folder)
+    click.echo(f"{visible(answer['state']).capitalize()}: {visible(approval_id)}")
+
+
+@approvals.command()
+@click.argument("approval_id", metavar="ID")
+@click.option("--comment", required=True, help="Why; it is recorded.")
+@token_option
+@folder_option
+def withdraw(approval_id: str, comment: str, token: str | None, folder: Path) -> None:
+    """Withdraw a request of your own that nobody has decided."""
+    _end(approval_id, "withdraw", comment, token, folder)
+
+
+@approvals.command()
+@click.argument("approval_id", metavar="ID")
+@click.option("--comment", required=True, help="Why; it is recorded.")
+@token_option
+@folder_option
+def revoke(approval_id: str, comment: str, token: str | None, folder: Path) -> None:
+    """End an approval before its time: your own, or one that you may decide about."""
+    _end(approval_id, "revoke", comment, token, folder)

@@ -13,7 +13,7 @@ from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.decisions import describe_principal
-from gateway.domain import AccessInput, Failure, Principal, Refusal
+from gateway.domain import AccessAnswer, AccessInput, Approval, Failure, Principal, Refusal
 from gateway.exchange import format_time
 from gateway.identity.oidc import TokenIdentity
 from gateway.journal import Journal
@@ -53,8 +53,9 @@ class Access:
         resource_id: str = "",
         owner: Owner | None = None,
         approvers: Sequence[str] = (),
+        approval: Approval | None = None,
         **facts: str,
-    ) -> None:
+    ) -> AccessAnswer:
         """Ask policy whether `principal` may do `action`; raises `Refusal` if not."""
         resource = {"id": resource_id, **facts}
         if owner is not None:
@@ -66,6 +67,7 @@ class Access:
                 action=action,
                 resource=resource,
                 approvers=tuple(approvers),
+                approval=approval,
             )
         )
         if not answer.allow:
@@ -73,6 +75,7 @@ class Access:
             self.note(principal, "access.denied", reason=reason.code, detail={"action": action})
             raise Refusal(reason.code, reason.message, status=403)
         _log.info("access_allowed action=%s revision=%s", action, revision)
+        return answer
 
     def note(
         self,
@@ -97,6 +100,17 @@ class Access:
                 session_id=session_id,
                 reason=reason,
                 detail_json=msgspec.json.encode(detail or {}).decode(),
+            )
+        )
+
+    def note_expiry(self, approval_id: str) -> None:
+        """Write the event of an approval request that time has ended; nobody did it."""
+        self.journal.append(
+            Event(
+                event_id=self.new_id("evt"),
+                at_ns=self.now_ns(),
+                kind="approval.expired",
+                detail_json=msgspec.json.encode({"approval_id": approval_id}).decode(),
             )
         )
 

@@ -1,12 +1,14 @@
 """The console's HTTP API: its routes over their adapters, and the document that describes them."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway.approvals import ApprovalStore
+from gateway.approval_store import ApprovalStore
 from gateway.console.access import Access
+from gateway.console.access_requests import AccessRequests
 from gateway.console.approvals import Approvals
 from gateway.console.callers import Callers
 from gateway.console.exporting import Exporting
@@ -52,21 +54,35 @@ class Console:
         )
         for route in self.routes():
             app.router.add_route(route.method, route.path, route.handler)
+        app.cleanup_ctx.append(self._expiring)
         return app
 
-    def routes(self) -> tuple[Route, ...]:
-        """Return every route of the console."""
-        access = Access(
+    async def _expiring(self, _app: web.Application) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as tasks:
+            expiring = tasks.create_task(self._approvals().keep_expiring())
+            yield
+            expiring.cancel()
+
+    def _access(self) -> Access:
+        return Access(
             identity=self.identity,
             policy=self.policy,
             journal=self.journal,
             now_ns=self.now_ns,
             new_id=self.new_id,
         )
+
+    def _approvals(self) -> Approvals:
+        return Approvals(access=self._access(), store=self.approvals)
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return every route of the console."""
+        access = self._access()
         return (
             *Sessions(access=access, reader=self.sessions).routes(),
             *Exporting(access=access, reader=self.sessions).routes(),
-            *Approvals(access=access, store=self.approvals).routes(),
+            *self._approvals().routes(),
+            *AccessRequests(access=access, store=self.approvals).routes(),
             *Callers(
                 access=access, offer=self.offer, endpoints=self.endpoints, version=self.version
             ).routes(),

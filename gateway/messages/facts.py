@@ -80,6 +80,8 @@ class Facts(Fact, frozen=True, kw_only=True):
     sources: tuple[Source, ...] = ()
     messages: int = 0
     prompt_chars: int = 0
+    output_format: str = ""
+    """The type of the form that the answer must have."""
     session_id: str = ""
     """From `metadata.user_id`, where clients put one."""
 
@@ -158,6 +160,7 @@ def read_facts(body: dict[str, Any], said: Said) -> Facts:
         sources=tuple(Source(kind=k, media_type=m) for k, m in sorted(said.sources)),
         messages=len(_field(body, "messages", list, [])),
         prompt_chars=said.chars,
+        output_format=_output_format(body),
         session_id=session_id_of(body),
     )
 
@@ -214,6 +217,13 @@ def _host(server: Any) -> str:
     url = server.get("url") if isinstance(server, dict) else None
     found = _HTTP_URL.fullmatch(url) if isinstance(url, str) else None
     return found[1].lower() if found else "unreadable"
+
+
+def _output_format(body: dict[str, Any]) -> str:
+    config = body.get("output_config")
+    form = config.get("format") if isinstance(config, dict) else None
+    kind = form.get("type") if isinstance(form, dict) else None
+    return kind[:MAX_TYPE_CHARS] if isinstance(kind, str) else ""
 
 
 def session_id_of(body: dict[str, Any]) -> str:

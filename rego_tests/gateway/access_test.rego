@@ -32,6 +32,10 @@ _bobs := {
 	"owner_person": "bob",
 }
 
+_member := object.union(_ann, {"groups": ["eng", "shop"]})
+
+_shop := {"kind": "access", "repository": "acme/Shop", "for_s": "7200"}
+
 _elsewhere := object.union(_own, {"owner_issuer": "https://other.test"})
 
 _cases := {
@@ -125,6 +129,76 @@ _cases := {
 		"resource": _bobs,
 		"deny": {"approvals.not_an_approver"},
 	},
+	"anyone withdraws their own request": {
+		"principal": _ann, "action": "approvals.withdraw",
+		"resource": _own,
+		"deny": set(),
+	},
+	"nobody withdraws another's": {
+		"principal": _lead, "action": "approvals.withdraw",
+		"resource": _bobs,
+		"deny": {"approvals.not_requester"},
+	},
+	"anyone ends their own approval": {
+		"principal": _ann, "action": "approvals.revoke",
+		"resource": _own,
+		"deny": set(),
+	},
+	"approvers end what they decide about": {
+		"principal": _lead, "action": "approvals.revoke",
+		"resource": _bobs,
+		"deny": set(),
+	},
+	"others do not": {
+		"principal": _auditor, "action": "approvals.revoke",
+		"resource": _bobs,
+		"deny": {"approvals.not_yours"},
+	},
+	"an owner who is not known is nobody": {
+		"principal": object.union(_ann, {"person": ""}), "action": "approvals.withdraw",
+		"resource": object.union(_own, {"owner_person": ""}),
+		"deny": {"approvals.not_requester"},
+	},
+	"a member of the owning team asks for access": {
+		"principal": _member, "action": "access.request",
+		"resource": _shop,
+		"deny": set(),
+	},
+	"nobody asks for another team's": {
+		"principal": _ann, "action": "access.request",
+		"resource": _shop,
+		"deny": {"access.not_owner"},
+	},
+	"nor for one that is not in production": {
+		"principal": _member, "action": "access.request",
+		"resource": object.union(_shop, {"repository": "acme/docs"}),
+		"deny": {"access.not_owner"},
+	},
+	"nor for none": {
+		"principal": _member, "action": "access.request",
+		"resource": {"kind": "access", "for_s": "60"},
+		"deny": {"access.not_owner"},
+	},
+	"nor for longer than policy says": {
+		"principal": _member, "action": "access.request",
+		"resource": object.union(_shop, {"for_s": "28801"}),
+		"deny": {"access.too_long"},
+	},
+	"nor for no time": {
+		"principal": _member, "action": "access.request",
+		"resource": object.union(_shop, {"for_s": "0"}),
+		"deny": {"access.too_long"},
+	},
+	"an emergency is for those who are on call": {
+		"principal": _member, "action": "access.emergency",
+		"resource": _shop,
+		"deny": {"access.no_emergency"},
+	},
+	"who is on call takes it": {
+		"principal": object.union(_ann, {"groups": ["shop", "shop-oncall"]}), "action": "access.emergency",
+		"resource": _shop,
+		"deny": set(),
+	},
 	"other acts are not known": {
 		"principal": _auditor, "action": "sessions.erase",
 		"resource": _bobs,
@@ -208,6 +282,42 @@ test_access[name] if {
 	access.main.allow == expected with input as question
 }
 
+_demand := {
+	"code": "repositories.production",
+	"about": "acme/shop",
+	"approvers": ["shop-leads"],
+	"quorum": 1,
+	"all_groups": false,
+}
+
+_said(verdict, who) := object.union(who, {"verdict": verdict, "comment": "x", "at": "2026-01-05T09:59:00Z"})
+
+_settled(verdicts) := verdict if {
+	verdict := access.main.verdict with input as {
+		"action": "approvals.decide",
+		"resource": _bobs,
+		"approval": {"demands": [_demand], "verdicts": verdicts},
+	}
+}
+
+test_what_approvers_are_asked_about_access if {
+	access.main.demands == [_demand] with input as {
+		"action": "access.request",
+		"principal": _member,
+		"resource": _shop,
+	}
+}
+
+test_what_verdicts_come_to if {
+	_settled([]) == "pending"
+	_settled([_said("approve", _lead)]) == "approve"
+	_settled([_said("deny", _lead)]) == "deny"
+	_settled([_said("approve", _lead), _said("deny", object.union(_lead, {"person": "cid", "sub": "u-cid"}))]) == "deny"
+	_settled([_said("approve", _ann)]) == "pending"
+	_settled([_said("approve", object.union(_lead, {"person": "bob"}))]) == "pending"
+	_settled([_said("deny", object.union(_lead, {"sub": "u-bob"}))]) == "pending"
+}
+
 test_an_empty_question_is_denied if {
 	_codes({}) == {"access.unknown_action", "access.token_too_old"}
 	access.main.allow == false with input as {}
@@ -228,5 +338,7 @@ test_the_answer_has_code_and_sentence if {
 		"schema": 1,
 		"allow": false,
 		"deny": {{"code": "access.unknown_action", "message": "There is no such action."}},
+		"verdict": "",
+		"demands": [],
 	} with input as {"action": "sessions.erase", "principal": _ann}
 }

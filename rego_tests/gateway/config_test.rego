@@ -28,11 +28,12 @@ test_every_production_repository_has_its_groups[name] if {
 	some name, repository in _production
 	name == lower(name)
 	is_string(repository.owners)
-	is_string(repository.approvers)
+	is_array(repository.approvers)
+	count(repository.approvers) > 0
 	is_string(repository.writers)
 }
 
 test_approvers_see_what_they_decide[group] if {
-	some group in {repository.approvers | some repository in _production}
+	some group in {group | some repository in _production; some group in repository.approvers}
 	config.groups[group].access["approvals.list"] == true
 }

@@ -116,6 +116,7 @@ def changed(**fields: Any) -> dict[str, Any]:
 
 
 WAITING = {"approval__required": True, "approval__approvers": ["leads"]}
+DEMAND = {"code": "x", "about": "", "approvers": ["leads"], "quorum": 1, "all_groups": False}
 REASON = [{"code": "x", "message": "X."}]
 LIMIT = {
     "code": "limits.reached",
@@ -148,9 +149,12 @@ LIMIT = {
             changed(limits={str(n): LIMIT for n in range(33)}), id="more limits than are kept"
         ),
         pytest.param(
-            changed(allow=False, approval__scope="session", **WAITING), id="session scope"
+            changed(allow=False, approval__scope="team", **WAITING), id="an unknown scope"
         ),
-        pytest.param(changed(allow=False, approval__quorum=2, **WAITING), id="quorum"),
+        pytest.param(
+            changed(allow=False, approval__demands=[DEMAND | {"quorum": 0}], **WAITING),
+            id="a quorum of nobody",
+        ),
     ],
 )
 def test_a_contradiction_or_an_unsupported_obligation_is_a_failure(answer: dict[str, Any]) -> None:
@@ -191,7 +195,9 @@ def test_the_documented_limits_are_those_of_a_case() -> None:
 def test_supports_lists_nothing_that_a_later_version_brings() -> None:
     assert SUPPORTS == (
         "approval.required=true",
+        "approval.scope=principal",
         "approval.scope=request",
+        "approval.scope=session",
         "limits.unit=concurrent",
         "limits.unit=requests",
         "limits.unit=tokens",

@@ -25,12 +25,16 @@ def hold(deployment: Deployment, token: str, prompt: str) -> "tuple[Future[Respo
     with_one = ThreadPoolExecutor(1)
     waiting = with_one.submit(ask, deployment.base_url, token, prompt)
     with_one.shutdown(wait=False)
+    return waiting, wait_for_new(deployment, token, known)
+
+
+def wait_for_new(deployment: Deployment, token: str, known: set[str]) -> str:
+    """Return the id of an approval that was not known."""
     until = time.monotonic() + 20
     while not (new := pending(deployment, token) - known):
         assert time.monotonic() < until
-        assert not waiting.done(), waiting.result()
         time.sleep(0.1)
-    return waiting, new.pop()
+    return new.pop()
 
 
 def pending(deployment: Deployment, token: str) -> set[str]:
@@ -60,18 +64,52 @@ def test_an_approved_call_goes_on(deployment: Deployment, requester: str, lead: 
     kinds = deployment.wait_for(
         "select v.kind from events v join exchanges e using (exchange_id) where e.prompt_text = "
         "'please deploy' and v.kind like 'approval.%' order by v.occurred_at",
-        count=2,
+        count=4,
     )
-    assert [kind["kind"] for kind in kinds] == ["approval.opened", "approval.verdict"]
+    assert [kind["kind"] for kind in kinds] == [
+        "approval.opened",
+        "approval.verdict",
+        "approval.approved",
+        "approval.used",
+    ]
 
 
-def test_the_same_call_again_passes_without_asking(
+def test_an_approval_of_one_request_covers_no_second_one(
     deployment: Deployment, requester: str, lead: str
 ) -> None:
-    waiting, approval_id = hold(deployment, requester, "twice")
-    deployment.run("approvals", "approve", approval_id, "--comment", "go", token=lead)
-    waiting.result(20)
-    assert "twice" in ask(deployment.base_url, requester, "twice", timeout_s=10).text
+    for _ in range(2):
+        waiting, approval_id = hold(deployment, requester, "twice")
+        deployment.run("approvals", "approve", approval_id, "--comment", "go", token=lead)
+        assert "twice" in waiting.result(20).text
+
+
+def test_an_approved_session_of_a_coding_agent_goes_on_until_it_is_revoked(
+    deployment: Deployment, requester: str, lead: str
+) -> None:
+    agent = {"user-agent": "claude-cli/2.1.197 (external, cli)"}
+
+    def ask_in(session: str, prompt: str) -> Response:
+        headers = agent | {"x-claude-code-session-id": session}
+        return ask(deployment.base_url, requester, prompt, headers=headers, timeout_s=30)
+
+    known = pending(deployment, requester)
+    with ThreadPoolExecutor(2) as callers:
+        first = callers.submit(ask_in, "s-1", "one")
+        second = callers.submit(ask_in, "s-1", "two")
+        approval_id = wait_for_new(deployment, requester, known)
+        said = ("--comment", "go")
+        deployment.run("approvals", "approve", approval_id, *said, token=lead)
+        assert [first.result().status, second.result().status] == [200, 200]
+    assert pending(deployment, requester) - known == {approval_id}
+    assert ask_in("s-1", "three").status == 200
+    revoked = deployment.run("approvals", "revoke", approval_id, "--comment", "no", token=lead)
+    assert revoked == f"Revoked: {approval_id}\n"
+    time.sleep(0.6)
+    with ThreadPoolExecutor(1) as callers:
+        fourth = callers.submit(ask_in, "s-1", "four")
+        again = wait_for_new(deployment, requester, known | {approval_id})
+        deployment.run("approvals", "withdraw", again, "--comment", "x", token=requester)
+        assert "approval.ended" in fourth.result().error
 
 
 def test_a_denied_call_reads_why(deployment: Deployment, requester: str, lead: str) -> None:

@@ -55,7 +55,8 @@ class FakeOpa:
 
 def _decision(**changes: Any) -> dict[str, Any]:
     """Return an answer that allows, with changes; None takes a field away."""
-    approval = {"required": False, "satisfied": False, "approvers": [], "quorum": 1}
+    approval = {"required": False, "satisfied": False, "approvers": [], "demands": []}
+    approval["granted_by"] = []
     recording = {"content": "full", "durability": "strict", "retention_class": "standard"}
     allow = {
         "schema": 1,
@@ -147,11 +148,11 @@ BAD_ANSWERS: Mapping[str, Answer] = {
     "a retention class with a slash": _reply(
         _decision(recording=_part("recording", retention_class="../x"))
     ),
-    "a quorum of two": _reply(
-        _decision(allow=False, approval=_part("approval", required=True, quorum=2))
+    "a demand without its fields": _reply(
+        _decision(allow=False, approval=_part("approval", required=True, demands=[{"quorum": 2}]))
     ),
-    "an approval for a session": _reply(
-        _decision(allow=False, approval=_part("approval", required=True, scope="session"))
+    "an approval for a team": _reply(
+        _decision(allow=False, approval=_part("approval", required=True, scope="team"))
     ),
     "a wait of an hour": _reply(
         _decision(allow=False, approval=_part("approval", required=True, wait_s=3600))

@@ -73,7 +73,8 @@ ALLOW: dict[str, Any] = {
         "required": False,
         "satisfied": False,
         "approvers": [],
-        "quorum": 1,
+        "demands": [],
+        "granted_by": [],
         "wait_s": 0,
         "ttl_s": 0,
         "scope": "request",
@@ -286,6 +287,8 @@ class FakeApprovals:
 
     states: list[Approval] = field(default_factory=list)
     is_new: bool = True
+    grants: tuple[Approval, ...] = ()
+    used: list[ApprovalId] = field(default_factory=list)
     leaves: Callable[[], None] | None = None
 
     async def open_or_join(
@@ -298,12 +301,18 @@ class FakeApprovals:
     ) -> tuple[Approval, bool]:
         return Approval(state="pending", id=ApprovalId("appr_1")), self.is_new
 
+    def grants_of(self, principal: Principal) -> tuple[Approval, ...]:
+        return self.grants
+
     async def wait(
-        self, approval_id: ApprovalId, seen: int, timeout_s: float, gone: "asyncio.Future[None]"
+        self, approval: Approval, timeout_s: float, gone: "asyncio.Future[None]"
     ) -> Approval:
         if self.leaves is not None:
             self.leaves()
         return self.states.pop(0)
+
+    async def use(self, approval_id: ApprovalId) -> None:
+        self.used.append(approval_id)
 
     def key_of(
         self,
@@ -314,7 +323,7 @@ class FakeApprovals:
     ) -> str:
         return "key"
 
-    def holding(self, body_bytes: int) -> AbstractContextManager[None]:
+    def holding(self, packed_bytes: int) -> AbstractContextManager[None]:
         return nullcontext()
 
     def url_of(self, approval_id: ApprovalId) -> str:

@@ -1,9 +1,8 @@
 """Verdicts that cut a stream: what a re-send gets at another worker, however late that one is."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,21 +13,12 @@ from support.fakes import DEV, Clock
 
 from gateway.cuts import TTL_S, CutKeeper, CutStore
 from gateway.domain import Failure, Principal, Refusal
-from gateway.state import CUTS, create_state, open_state
+from gateway.state import CUTS
 
 VERDICT = Failure("masking_blocked", "The answer was stopped.", status=502)
 STREAMED = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 PLAIN = {"messages": [{"role": "user", "content": "hi"}], "model": "m"}
 OTHER = msgspec.structs.replace(DEV, sub="other")
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    url = f"sqlite:///{tmp_path / 'state.db'}"
-    create_state(url)
-    engine = open_state(url)
-    yield engine
-    engine.dispose()
 
 
 @asynccontextmanager

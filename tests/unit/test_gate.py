@@ -449,6 +449,15 @@ async def test_a_held_call_goes_on_once_policy_is_satisfied() -> None:
     assert world.policy.questions[1].approval == VERDICTS
 
 
+async def test_a_body_that_waited_is_forwarded_as_it_came() -> None:
+    parts = ", ".join(['"\u00e9"'] * 2000)
+    body = b'{"model":"m", "max_tokens":1,\n"messages":[%s]}' % parts.encode()
+    world = held(APPROVED, states=[VERDICTS])
+    world.caller.body = body
+    await world.run()
+    assert world.upstream.forwarded == [("claude", "/v1/messages", body)]
+
+
 async def test_a_held_call_is_refused_when_policy_denies_after_a_verdict() -> None:
     world = await held(DENY, states=[VERDICTS]).run()
     assert (world.caller.status, world.upstream.forwarded) == (403, [])
@@ -467,9 +476,46 @@ async def test_the_end_of_the_wait_says_where_the_approval_is() -> None:
     world.approvals.leaves = lambda: setattr(world.clock, "now", world.clock.now + 61 * 10**9)
     await world.run()
     assert error_of(world.caller)["error"]["message"] == (
-        "This call waits for approval appr_1 at https://console.test/appr_1. "
-        "Send it again after it is granted. [approval.pending, exch_1]"
+        "This call waits for approval appr_1 at https://console.test/appr_1. Once granted it "
+        "covers this very request, unchanged: send it again then. [approval.pending, exch_1]"
     )
+
+
+async def test_an_approval_of_one_request_is_used_once_the_answer_is_delivered() -> None:
+    world = await held(APPROVED, states=[VERDICTS]).run()
+    assert world.approvals.used == ["appr_1"]
+    assert [r.kind for r in world.journal.records if isinstance(r, Event)] == [
+        "approval.opened",
+        "approval.used",
+    ]
+
+
+async def test_an_answer_that_broke_off_leaves_the_approval_for_the_next_try() -> None:
+    world = held(APPROVED, states=[VERDICTS])
+    world.upstream.answer = FakeAnswer(body=[Failure("upstream.broken", "It broke.")])
+    await world.run()
+    assert (world.journal.closing.ending, world.approvals.used) == (Ending.FAILED, [])
+
+
+async def test_a_grant_lets_a_call_pass_at_once_and_is_named_in_its_record() -> None:
+    granted = APPROVED["approval"] | {"granted_by": ["appr_7"]}
+    grant = Approval(state="approved", id=ApprovalId("appr_7"), scope="session")
+    world = World(
+        caller=FakeCaller(),
+        policy=FakePolicy(APPROVED | {"approval": granted}),
+        approvals=FakeApprovals(grants=(grant,)),
+        answer=FakeAnswer(body=[MESSAGE % b"hi"]),
+    )
+    await world.run()
+    assert world.policy.questions[0].grants == (grant,)
+    assert (world.journal.closing.approval_id, world.approvals.used) == ("appr_7", [])
+
+
+@pytest.mark.parametrize("state", ["withdrawn", "expired", "revoked", "used"])
+async def test_a_call_whose_approval_ends_while_it_waits_is_refused_at_once(state: Any) -> None:
+    ended = Approval(state=state, id=ApprovalId("appr_1"))
+    world = await held(HOLD, states=[ended]).run()
+    assert (world.journal.closing.error_code, world.upstream.forwarded) == ("approval.ended", [])
 
 
 async def test_a_caller_that_leaves_while_it_waits_is_recorded_as_cancelled() -> None:

@@ -1,7 +1,7 @@
 """Limits over the state database: what two workers let through together, and what they say."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from gateway.domain import Failure, Limit, Refusal
 from gateway.limit_use import LimitUse, read_use
 from gateway.limits import Charge, LimitKeeper, LimitStore
 from gateway.records import Usage
-from gateway.state import LIMITS, create_state, open_state
+from gateway.state import LIMITS, open_state
 
 REQUESTS = Limit(
     code="limits.reached",
@@ -30,15 +30,6 @@ TOKENS = msgspec.structs.replace(
     REQUESTS, unit="tokens", limit=1000, cost=900, counts=("input_tokens", "output_tokens")
 )
 CONCURRENT = msgspec.structs.replace(REQUESTS, unit="concurrent", limit=2, window_s=5)
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    url = f"sqlite:///{tmp_path / 'state.db'}"
-    create_state(url)
-    engine = open_state(url)
-    yield engine
-    engine.dispose()
 
 
 @asynccontextmanager
@@ -184,8 +175,9 @@ async def test_a_database_that_does_not_answer_fails_the_call(
 ) -> None:
     monkeypatch.setattr("gateway.limits.WAIT_S", 0.05)
     async with workers(engine, Clock(), 1) as (one,):
+        is_sqlite = engine.dialect.name == "sqlite"
         with engine.begin() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if is_sqlite else "LOCK TABLE limits")
             with pytest.raises(Failure):
                 await one.charge({"k": REQUESTS})
 
@@ -217,9 +209,9 @@ async def test_counters_in_which_nothing_counts_any_more_are_deleted(engine: sa.
 
 
 async def test_operators_see_what_is_in_use_the_fullest_first(
-    engine: sa.Engine, tmp_path: Path
+    engine: sa.Engine, state_url: str
 ) -> None:
-    clock, url = Clock(), f"sqlite:///{tmp_path / 'state.db'}"
+    clock, url = Clock(), state_url
     async with workers(engine, clock, 1) as (one,):
         await one.charge({"tokens": TOKENS})
         await one.charge({"places": CONCURRENT})

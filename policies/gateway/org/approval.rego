@@ -7,11 +7,19 @@ import data.gateway.config
 # description: Those who may write to production run directly; others of the team are held.
 # custom:
 #   code: repositories.production
-approval contains {"code": rego.metadata.rule().custom.code, "approvers": [approvers]} if {
+approval contains production_demand(name, rego.metadata.rule().custom.code) if {
 	some name in _production
 	not _writer(name)
 	_owner(name)
-	approvers := config.repositories[name].approvers
+}
+
+# METADATA
+# title: What is demanded about a production repository
+production_demand(name, code) := object.union(
+	{"code": code, "about": name, "approvers": repository.approvers},
+	object.filter(repository, ["quorum", "all_groups"]),
+) if {
+	repository := config.repositories[name]
 }
 
 # METADATA

@@ -16,8 +16,9 @@ deny contains rego.metadata.rule().custom if not _no_server_tools
 # title: MCP servers only with a second person
 # custom:
 #   code: payments.mcp
-approval contains {"code": rego.metadata.rule().custom.code, "approvers": ["payments-leads"]} if {
-	not _no_mcp_hosts
+approval contains demand if {
+	some host in _mcp_hosts
+	demand := {"code": rego.metadata.rule().custom.code, "about": host, "approvers": ["payments-leads"]}
 }
 
 # METADATA
@@ -32,4 +33,7 @@ masking contains "email"
 
 _no_server_tools if input.request.server_tools == []
 
-_no_mcp_hosts if input.request.mcp_hosts == []
+# What can't be read is asked for too.
+default _mcp_hosts := ["unknown"]
+
+_mcp_hosts := input.request.mcp_hosts

@@ -1,0 +1,1 @@
+"""The revisions in their order; a released one is never changed."""
