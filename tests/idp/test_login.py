@@ -27,14 +27,18 @@ def log_in(company: Deployment, home: Path) -> Callable[..., None]:
     def run(*options: str) -> None:
         command = [*COUNTERSIGN, "login", "--console", company.console_url, *options]
         with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+            said = list[str]()
             watchdog = threading.Timer(40, process.kill)
             watchdog.start()
             try:
                 assert process.stderr is not None
-                said = [process.stderr.readline(), process.stderr.readline()]
+                said += [process.stderr.readline(), process.stderr.readline()]
                 assert said[1].startswith("http"), said
                 fill_forms(said[1].strip(), ADA)
                 said += process.stderr.readlines()
+            except BaseException:
+                process.kill()
+                raise
             finally:
                 watchdog.cancel()
         assert process.returncode == 0, said
