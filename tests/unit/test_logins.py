@@ -49,7 +49,12 @@ def keep(lasts_s: float) -> Login:
 
 def answering(monkeypatch: pytest.MonkeyPatch, answer: Callable[[Login], Login]) -> list[Login]:
     asked = list[Login]()
-    monkeypatch.setattr(oauth, "refresh", lambda login: (asked.append(login), answer(login))[1])
+
+    def refresh(login: Login) -> Login:
+        asked.append(login)
+        return answer(login)
+
+    monkeypatch.setattr(oauth, "refresh", refresh)
     return asked
 
 
