@@ -8,7 +8,7 @@ KEYCLOAK := .tools/keycloak-26.7.3
 MAVEN_CENTRAL ?= https://repo1.maven.org/maven2
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup test lint policies unit coverage e2e test-integration soak bench bench-record lock docs clean
+.PHONY: help up setup test lint policies unit coverage e2e test-integration soak bench bench-record bench-masks lock docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ bench-record: setup ## Measure the record: recorder, long sessions, commits, ver
 	$(BIN)/python tests/bench/commits.py
 	$(BIN)/python tests/bench/verify.py
 	$(BIN)/python tests/bench/search.py
+
+bench-masks: setup ## Measure masks: cost, what is held back, hostile texts, false hits
+	$(BIN)/python tests/bench/masking.py
 
 lock: ## Renew the lock file from pyproject.toml
 	$(BIN)/pip install --quiet uv

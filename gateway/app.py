@@ -17,7 +17,7 @@ from aiohttp import web
 from gateway import demo_setup
 from gateway.approvals import ApprovalStore, ApprovalWaits
 from gateway.bundles import Relay, load_bundle
-from gateway.config import Settings, read_secret
+from gateway.config import Settings, read_masking_keys, read_secret
 from gateway.console.offers import LoginOffer, Offer
 from gateway.conversations import Conversations
 from gateway.cuts import CutKeeper
@@ -41,9 +41,11 @@ from gateway.identity.oidc import TokenIdentity
 from gateway.journal import Journal, open_journal
 from gateway.journal_folder import JournalFolder
 from gateway.limits import LimitKeeper
+from gateway.masking.seals import Seals
 from gateway.opa import OpaClient, Policy
 from gateway.proxy import ProxyServer
 from gateway.published import recorder_file
+from gateway.request_masks import RequestMasks
 from gateway.scans import Scans
 from gateway.sections import IssuerSettings, Listener
 from gateway.serving import listen, serve_until_stopped, stop_event
@@ -95,6 +97,13 @@ def _endpoints(settings: Settings) -> dict[str, Endpoint]:
         )
         for name, endpoint in settings.endpoints.items()
     }
+
+
+def _seals(settings: Settings) -> Seals:
+    keys = read_masking_keys(settings)
+    if settings.demo and not keys:
+        keys = [demo_setup.masking_key(settings)]
+    return Seals(keys, secrets.token_bytes)
 
 
 def gateway_token_file(settings: Settings) -> Path:
@@ -218,6 +227,7 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
         _identity(settings) as identity,
         _upstreams(settings) as upstreams,
     ):
+        conversations, scans = Conversations(secrets.token_bytes(32)), Scans()
         strangers = Strangers(journal, time.time_ns, lambda: new_id("evt"))
         unrecorded = Unrecorded(journal, time.time_ns, lambda: new_id("evt"))
         gate = Gate(
@@ -238,8 +248,9 @@ async def run_proxy(settings: Settings, ready: Callable[[], None]) -> None:
             now_ns=time.time_ns,
             new_id=new_exchange_id,
             version=VERSION,
-            conversations=Conversations(secrets.token_bytes(32)),
-            scans=Scans(),
+            conversations=conversations,
+            scans=scans,
+            masks=RequestMasks(conversations, scans, _seals(settings)),
         )
         server = ProxyServer(gate, strangers, new_exchange_id, settings.trusted_proxies)
         # aiohttp waits for running handlers twice as long as it is told before it cancels them.

@@ -11,20 +11,23 @@ import logging
 import re
 import subprocess
 import tarfile
+import tempfile
 from pathlib import Path
 
 import msgspec
 from aiohttp import web
 
 from gateway.domain import Fact, Failure
-from gateway.masking.rules import BadRule, MaskTable
-from gateway.tables import SignalSpec, Tables
+from gateway.masking.specs import BadRule
+from gateway.table_files import find_place
+from gateway.tables import Source, Tables, compile_tables
 
 WATCH_EVERY_S = 1.0
 MAX_STATUS_BYTES = 1024 * 1024
 """OPA's status reports carry its metrics: about 60 KB."""
 _REGO_ERROR = re.compile(r"[^\s:]+\.rego:\d+: .*?(?= [^\s:]+\.rego:\d+: |$)")
 _LONG_POLL = re.compile(r"wait=(\d{1,3})")
+_TABLES = "data.gateway.tables.main"
 _MEDIA_TYPE = "application/vnd.openpolicyagent.bundles"
 
 _log = logging.getLogger(__name__)
@@ -84,34 +87,44 @@ def build_bundle(opa: Path, policies: Path) -> Bundle:
         BadPolicy: Rego does not compile, or a mask or signal table does not.
     """
     revision = find_revision(policies, digest_policies(policies))
-    built = subprocess.run(  # noqa: S603 - the pinned opa binary, fixed arguments
-        [opa, "build", "--bundle", ".", "--revision", revision, "--output", "/dev/stdout"],
-        cwd=policies,
-        capture_output=True,
-        check=False,
-        timeout=60,
+    archive = _run_opa(
+        opa, policies, "build", "--bundle", ".", "--revision", revision, "--output", "/dev/stdout"
     )
-    if built.returncode != 0:
-        raise BadPolicy(_first_error(built.stderr or built.stdout, policies))
-    bundle = Bundle(revision=revision, archive=built.stdout)
-    check_tables(bundle)
+    bundle = Bundle(revision=revision, archive=archive)
+    check_tables(opa, policies, bundle)
     return bundle
 
 
-def check_tables(bundle: Bundle) -> None:
-    """Prove that the gateway could use the bundle's tables; raises `BadPolicy`."""
+def check_tables(opa: Path, policies: Path, bundle: Bundle) -> None:
+    """Prove that the gateway could use the bundle's tables, as OPA will give them."""
+    with tempfile.NamedTemporaryFile(suffix=".tar.gz") as archive:
+        archive.write(bundle.archive)
+        archive.flush()
+        load_tables(opa, policies, archive.name, bundle.revision)
+
+
+def load_tables(opa: Path, policies: Path, bundle: str = ".", revision: str = "") -> Tables:
+    """Return the tables of a folder of policies, or of a bundle that was built from it.
+
+    Raises:
+        BadPolicy: they can't be used; the message names file and line where there is one.
+    """
+    reply = _run_opa(opa, policies, "eval", "--bundle", bundle, "--format", "raw", _TABLES)
     try:
-        with tarfile.open(fileobj=io.BytesIO(bundle.archive)) as archive:
-            file = archive.extractfile("/data.json")
-            data = json.loads(file.read()) if file else {}
-        gateway = data.get("gateway", {})
-        Tables(
-            bundle.revision,
-            msgspec.convert(gateway.get("masks", {}), MaskTable),
-            msgspec.convert(gateway.get("signals", {}), dict[str, SignalSpec]),
-        )
-    except (KeyError, ValueError, tarfile.TarError, msgspec.MsgspecError, BadRule) as e:
+        return compile_tables(revision, msgspec.json.decode(reply, type=Source))
+    except BadRule as e:
+        raise BadPolicy(f"{find_place(policies, e)}: {e}") from e
+    except msgspec.MsgspecError as e:
         raise BadPolicy(f"the bundle's tables can't be used: {e}") from e
+
+
+def _run_opa(opa: Path, policies: Path, *arguments: str) -> bytes:
+    done = subprocess.run(  # noqa: S603 - the pinned opa binary, fixed arguments
+        [opa, *arguments], cwd=policies, capture_output=True, check=False, timeout=60
+    )
+    if done.returncode != 0:
+        raise BadPolicy(_first_error(done.stderr or done.stdout, policies))
+    return done.stdout
 
 
 def _first_error(output: bytes, policies: Path) -> str:

@@ -23,6 +23,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from gateway.masking.seals import LEAST_KEY_CHARS
 from gateway.sections import (
     ConsoleSettings,
     EndpointSettings,
@@ -30,6 +31,7 @@ from gateway.sections import (
     JournalSettings,
     LakeSettings,
     LoginSettings,
+    MaskingSettings,
     PolicySettings,
     Port,
     ProxySettings,
@@ -73,6 +75,7 @@ class Settings(BaseSettings):
     login: LoginSettings = LoginSettings()
     endpoints: dict[str, EndpointSettings] = Field({}, description="Claude servers by name.")
     state: StateSettings = StateSettings()
+    masking: MaskingSettings = MaskingSettings()
     journal: JournalSettings = JournalSettings()
     lake: LakeSettings = LakeSettings()
     recorder: RecorderSettings = RecorderSettings()
@@ -244,6 +247,21 @@ def read_secret(reference: str) -> str:
     if not secret:
         raise BadConfig([f"secret {reference}: is empty or not set"])
     return secret
+
+
+def read_masking_keys(settings: Settings) -> list[str]:
+    """Return the keys that seal and tag.
+
+    Raises:
+        BadConfig: one is not there or too short.
+    """
+    keys = {reference: read_secret(reference) for reference in settings.masking.keys}
+    short = [reference for reference, key in keys.items() if len(key) < LEAST_KEY_CHARS]
+    if short:
+        raise BadConfig(
+            [f"secret {name}: has less than {LEAST_KEY_CHARS} characters" for name in short]
+        )
+    return list(keys.values())
 
 
 def describe_settings() -> Iterator[tuple[str, str, str]]:

@@ -56,6 +56,8 @@ class Kinship(NamedTuple):
     content: str
     revision: str
     """Of the policy bundle, whose masks made the pieces what they are."""
+    masks: tuple[str, ...]
+    """The names of those."""
 
 
 def find_beginnings(turns: Digests) -> Beginnings:

@@ -1,13 +1,15 @@
 """Steps 8 and 9 for one answer: mask, journal, release; the last bytes wait for the closing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, ParamSpec
 
 from gateway.domain import Failure
 from gateway.exchange import Exchange
 from gateway.masking.answers import AnswerMasker, Blocked
+from gateway.masking.echo import Echo
 from gateway.masking.rules import Rule
+from gateway.masking.seals import SessionSeals
 from gateway.messages.sse import EventReader, Unreadable, read_json
 from gateway.ports import Answer, Caller, CallerGone, Headers, Journal
 
@@ -19,6 +21,8 @@ MAX_PLAIN_BYTES = 32 * 1024 * 1024
 LINGER_S = 1.0
 """How long a server may take to end a stream after its last event."""
 
+P = ParamSpec("P")
+
 _LAST_EVENTS = frozenset({"message_stop", "error"})
 
 
@@ -26,17 +30,22 @@ class Delivery:
     """Delivers one answer of the Claude server to its caller."""
 
     def __init__(
-        self, caller: Caller, exchange: Exchange, journal: Journal, rules: Sequence[Rule]
+        self,
+        caller: Caller,
+        exchange: Exchange,
+        journal: Journal,
+        rules: Sequence[Rule],
+        echo: Echo,
+        seals: SessionSeals | None,
     ) -> None:
         self._caller = caller
         self._exchange = exchange
         self._journal = journal
-        self._masker = AnswerMasker(rules)
+        self._masker = AnswerMasker(rules, echo=echo, seals=seals, tally=exchange.tally)
         self._head: tuple[int, Headers] | None = None
         self._last = b""
         self.last_records: tuple[Record, ...] = ()
         """What describes the last bytes; to be written with the closing, before their release."""
-        exchange.tally = self._masker.tally
 
     async def deliver(self, answer: Answer) -> None:
         """Release all but the last bytes; these wait for `release_last`.
@@ -54,7 +63,7 @@ class Delivery:
             raise Failure(
                 "masking_blocked",
                 f"The answer was stopped: the mask {e.rule} matched in its {e.where}, "
-                "where a value can't be replaced.",
+                "where the value can't be replaced.",
                 status=502,
             ) from e
         except Unreadable as e:
@@ -85,7 +94,7 @@ class Delivery:
         async for chunk in chunks:
             now: list[bytes] = []
             for event in reader.feed(chunk):
-                released = masker.mask_event(event)
+                released = _masked(masker.mask_event, event)
                 exchange.facts.read_event(event)
                 is_over = is_over or event.kind in _LAST_EVENTS
                 if is_over:
@@ -131,11 +140,25 @@ class Delivery:
             if answer.status < 400:
                 raise
             self._exchange.facts.read_error({})
-            return self._masker.mask_text(body)
-        masked = self._masker.mask_body(body, value)
+            return _masked(self._masker.mask_text, body)
+        masked = _masked(self._masker.mask_body, body, value)
         if isinstance(value, dict):  # masked in place, so that what is recorded of it is too
             self._exchange.facts.read_message(value)
         return masked
+
+
+def _masked(mask: Callable[P, bytes], *args: P.args, **kwargs: P.kwargs) -> bytes:
+    """Return what a masker makes of an answer.
+
+    Raises:
+        Failure: it could not; then nothing of it goes on.
+    """
+    try:
+        return mask(*args, **kwargs)
+    except (Blocked, Unreadable):
+        raise
+    except Exception as e:
+        raise Failure("masking_failed", "The answer could not be masked.", status=502) from e
 
 
 async def _read_rest(chunks: AsyncIterator[bytes]) -> bytes:

@@ -1,7 +1,9 @@
 """What `--demo` configures: its own issuer, its own Claude, loopback only."""
 
+import os
 import secrets
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import web
@@ -32,10 +34,23 @@ def _load_issuer(settings: Settings) -> issuer.DemoIssuer:
 
 def _credential(settings: Settings) -> str:
     """Return the demo Claude's key, made on first use."""
-    path = _folder(settings) / "claude.key"
+    return _secret(_folder(settings) / "claude.key", f"demo-{secrets.token_urlsafe(24)}")
+
+
+def masking_key(settings: Settings) -> str:
+    """Return the key that seals masked thinking, made on first use."""
+    return _secret(_folder(settings) / "masking.key", secrets.token_urlsafe(32))
+
+
+def _secret(path: Path, fresh: str) -> str:
+    """Return the secret in a file; of several processes that make it, one wins."""
     if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(f"demo-{secrets.token_urlsafe(24)}")
+        own = path.with_name(f"{path.name}.{os.getpid()}")
+        own.touch(mode=0o600)
+        own.write_text(fresh)
+        with suppress(FileExistsError):
+            path.hardlink_to(own)
+        own.unlink()
     return path.read_text()
 
 

@@ -259,6 +259,15 @@ class Exchange:
         )
 
     @property
+    def masks(self) -> tuple[str, ...]:
+        """The names of the rules by which the request is masked for the record.
+
+        What the model does not see is not recorded either.
+        """
+        masking = self.decided.answer.masking
+        return tuple(sorted({*masking.request, *masking.record}))
+
+    @property
     def kinship(self) -> Kinship:
         """What an exchange must have in common with this one to share pieces with it."""
         request, recording = self.request, self._recording
@@ -274,6 +283,7 @@ class Exchange:
             protection=recording.protection,
             content=recording.content,
             revision=self.decided.revision,
+            masks=self.masks,
         )
 
     @property

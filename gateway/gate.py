@@ -15,7 +15,7 @@ Knows no HTTP library, no OPA, no files; what it needs is declared in `gateway.p
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -43,6 +43,7 @@ from gateway.domain import (
 from gateway.error_answers import answer_error, status_of
 from gateway.exchange import Exchange, format_time
 from gateway.incoming import Incoming, read_incoming
+from gateway.masking.echo import Echo
 from gateway.masking.rules import Rule
 from gateway.messages.facts import Facts, find_model, find_route
 from gateway.model_lists import UsableModels, ask_for_all
@@ -60,9 +61,11 @@ from gateway.ports import (
     Upstream,
 )
 from gateway.records import Opening, Record, Usage
-from gateway.refusals import is_verdict, refusal_of, still_waiting, unchanged
+from gateway.refusals import is_verdict, policy_changed, refusal_of, still_waiting, unchanged
+from gateway.request_masks import RequestMasks, rules_of
 from gateway.scans import Scans
 from gateway.strangers import Strangers
+from gateway.tables import Tables
 from gateway.unrecorded import UNAVAILABLE, Unrecorded
 
 STALE_TRIES = 3
@@ -89,6 +92,7 @@ class Gate:
     version: str
     conversations: Conversations
     scans: Scans
+    masks: RequestMasks
 
     async def run(self, caller: Caller) -> None:
         """Carry one call to its end; every end is recorded."""
@@ -120,7 +124,8 @@ class Gate:
     async def _carry(self, caller: Caller, exchange: Exchange) -> None:
         incoming = await self._read(caller, exchange)
         first = await self._decide(exchange, incoming)  # 2
-        opening = self._relate(exchange, incoming)  # 3
+        first, body = await self._mask(exchange, incoming, first)  # 3
+        opening = self._relate(exchange, incoming)
         await self._open(exchange, opening, incoming)  # 4
         decision = first
         if first.outcome is Outcome.HOLD:
@@ -130,8 +135,8 @@ class Gate:
             raise refusal_of(decision)  # 6
         if exchange.may_be_resend:
             status = decision.answer.status
-            await self.cuts.check(exchange.principal, incoming.value, status)
-        await self._serve(caller, exchange, decision, incoming)  # 6 to 9
+            await self.cuts.check(exchange.principal, incoming.said, status)
+        await self._serve(caller, exchange, decision, incoming, body)  # 6 to 9
 
     # --- 1, 2: the facts and the decision ---------------------------------------------------------
 
@@ -146,12 +151,25 @@ class Gate:
             body = await caller.read_body()
             exchange.request = msgspec.structs.replace(base, body_bytes=len(body))
             incoming = read_incoming(
-                body, arrival.by_name, exchange.principal, self.conversations, self.scans
+                body,
+                arrival.by_name,
+                exchange.principal,
+                self.conversations,
+                self.scans,
+                self.masks.seals,
             )
-        exchange.request = build_request(
-            base, incoming.facts, arrival.by_name, exchange.principal, len(incoming.body)
-        )
+        self._describe(exchange, incoming)
         return incoming
+
+    def _describe(self, exchange: Exchange, incoming: Incoming) -> None:
+        """Take the facts of the request from the bytes that are to be forwarded."""
+        exchange.request = build_request(
+            exchange.request,
+            incoming.facts,
+            exchange.arrival.by_name,
+            exchange.principal,
+            len(incoming.body),
+        )
 
     async def _decide(
         self, exchange: Exchange, incoming: Incoming, approval: Approval | None = None
@@ -178,14 +196,40 @@ class Gate:
             tables = await self.policy.load_tables()
         raise Failure("policy_unavailable", "Policies are changing too fast to decide; try again.")
 
-    # --- 4, 5: record and hold --------------------------------------------------------------------
+    # --- 3: mask the request ----------------------------------------------------------------------
+
+    def _tables(self, decision: Decision) -> Tables:
+        return self.policy.tables_of(decision.revision)
+
+    async def _mask(
+        self, exchange: Exchange, incoming: Incoming, decision: Decision
+    ) -> tuple[Decision, bytes]:
+        """Return what is forwarded, and the decision about those very bytes."""
+        names = decision.answer.masking.request
+        if not names or decision.outcome is Outcome.DENY:
+            return decision, incoming.body
+        tables = self._tables(decision)
+        outgoing = self.masks.to_forward(incoming, tables, names, exchange.tally)
+        if outgoing is incoming:
+            return decision, incoming.body
+        self._describe(exchange, outgoing)
+        again = await self._decide(exchange, incoming)
+        if again.revision != decision.revision or again.answer.masking != decision.answer.masking:
+            raise policy_changed(decision)
+        return again, outgoing.body
 
     def _relate(self, exchange: Exchange, incoming: Incoming) -> Opening:
         """Return the opening record; of the request it holds what no earlier one has."""
         if not exchange.keeps_content:
             return exchange.open()
-        base, parts = self.conversations.relate(exchange.kinship, incoming.pieces, incoming.digests)
+        pieces = incoming.pieces
+        if exchange.masks:
+            tables = self._tables(exchange.decided)
+            pieces = self.masks.to_record(incoming, tables, exchange.masks, exchange.tally)
+        base, parts = self.conversations.relate(exchange.kinship, pieces, incoming.digests)
         return exchange.open(parts, base)
+
+    # --- 4, 5: record and hold --------------------------------------------------------------------
 
     async def _open(self, exchange: Exchange, opening: Opening, incoming: Incoming) -> None:
         self.journal.append(opening)
@@ -205,7 +249,7 @@ class Gate:
         first = exchange.decided
         obligation = first.answer.approval
         approval, is_new = await self.approvals.open_or_join(
-            self.approvals.key_of(exchange.principal, exchange.request, obligation, incoming.value),
+            self.approvals.key_of(exchange.principal, exchange.request, obligation, incoming.said),
             exchange.id,
             exchange.principal,
             exchange.request,
@@ -234,30 +278,28 @@ class Gate:
     # --- 7, 8: forward and deliver ----------------------------------------------------------------
 
     async def _serve(
-        self, caller: Caller, exchange: Exchange, decision: Decision, incoming: Incoming
+        self,
+        caller: Caller,
+        exchange: Exchange,
+        decision: Decision,
+        incoming: Incoming,
+        body: bytes,
     ) -> None:
         """Forward and deliver within the limits; a verdict about the answer is kept for a re-send.
 
         The caller learns of the verdict only when every worker knows it.
         """
-        rules = self._response_rules(decision)
+        rules = rules_of(self._tables(decision), decision.answer.masking.response)
         charge = await self.limits.charge(decision.answer.limits)
         try:
-            answer = await self._forward(caller, exchange, decision, incoming.body, charge)  # 7
-            await self._deliver(caller, exchange, answer, rules)  # 8, 9
+            answer = await self._forward(caller, exchange, decision, body, charge)  # 7
+            await self._deliver(caller, exchange, incoming, answer, rules)  # 8, 9
         except GatewayError as e:
             if exchange.is_answering and is_verdict(e):
-                await self.cuts.hold(exchange.principal, incoming.value, e, caller.gone)
+                await self.cuts.hold(exchange.principal, incoming.said, e, caller.gone)
             raise
         finally:
             charge.settle(exchange.known_usage)
-
-    def _response_rules(self, decision: Decision) -> list[Rule]:
-        masks = self.policy.tables_of(decision.revision).masks
-        try:
-            return [masks[name] for name in decision.answer.masking.response]
-        except KeyError as e:
-            raise Failure("masking_unavailable", f"The policy names a mask it lacks: {e}.") from e
 
     async def _forward(
         self, caller: Caller, exchange: Exchange, decision: Decision, body: bytes, charge: Charge
@@ -279,9 +321,16 @@ class Gate:
         return UsableModels(answer, decision.answer.models) if is_list else answer
 
     async def _deliver(
-        self, caller: Caller, exchange: Exchange, answer: Answer, rules: list[Rule]
+        self,
+        caller: Caller,
+        exchange: Exchange,
+        incoming: Incoming,
+        answer: Answer,
+        rules: Sequence[Rule],
     ) -> None:
-        delivery = Delivery(caller, exchange, self.journal, rules)
+        echo = Echo(exchange.decided.answer.masking.echo, incoming.said)
+        seals = self.masks.seals.of(incoming.session)
+        delivery = Delivery(caller, exchange, self.journal, rules, echo, seals)
         try:
             await delivery.deliver(answer)
         finally:

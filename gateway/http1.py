@@ -5,15 +5,13 @@ three times the CPU. It follows, decodes and retries nothing; what a server answ
 """
 
 import asyncio
-import ssl
-from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import httptools
 
 Headers = list[tuple[str, str]]
 
-CONNECT_TIMEOUT_S = 5.0
 PART_BYTES = 256 * 1024
 """A larger body is written in parts of this size, and an answer is read ahead by as much."""
 MAX_HEAD_BYTES = 64 * 1024
@@ -178,12 +176,13 @@ class Reply:
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection of a pool."""
+    """One keep-alive connection; carries one call at a time."""
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, give_back: Callable[["Connection"], None]) -> None:
+        """Begin unconnected; `give_back` is called when a call ended and another may follow."""
         self.idle_since = 0.0
         self.is_open = False
-        self._pool = pool
+        self._give_back = give_back
         self._transport: Any = None
         self._reply: Reply | None = None
         self._unwritten = memoryview(b"")
@@ -231,12 +230,12 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def end(self, reply: Reply, *, is_reusable: bool) -> None:
-        """Go back to the pool, or close, now that a call has ended."""
+        """Give it back, or close it, now that a call has ended."""
         if self._reply is not reply:
             return
         self._reply = None
         if is_reusable and self.is_open and not self._unwritten:
-            self._pool.put(self)
+            self._give_back(self)
         else:
             self.close()
 
@@ -265,63 +264,3 @@ class Connection(asyncio.Protocol):
         self._unwritten = memoryview(b"")
         if self._transport is not None:
             self._transport.abort()
-
-
-class Pool:
-    """Keep-alive connections to one server."""
-
-    def __init__(
-        self,
-        *,
-        socket_path: str = "",
-        host: str = "",
-        port: int = 0,
-        tls: ssl.SSLContext | None = None,
-        keep_alive_s: float,
-        connect_timeout_s: float = CONNECT_TIMEOUT_S,
-    ) -> None:
-        """Begin without a connection; the server is at `socket_path`, or at `host` and `port`."""
-        self._socket_path = socket_path
-        self._host, self._port, self._tls = host, port, tls
-        self._keep_alive_s = keep_alive_s
-        self._connect_timeout_s = connect_timeout_s
-        self._idle: deque[Connection] = deque()
-
-    async def take(self) -> Connection:
-        """Return a connection that carries no call.
-
-        Raises:
-            OSError: the server can't be reached; `TimeoutError` when it takes too long.
-        """
-        oldest = asyncio.get_running_loop().time() - self._keep_alive_s
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.is_open and connection.idle_since > oldest:
-                return connection
-            connection.close()
-        async with asyncio.timeout(self._connect_timeout_s):
-            return await self._connect()
-
-    def put(self, connection: Connection) -> None:
-        """Keep a connection for the next call, and no longer those that were idle too long."""
-        now = connection.idle_since = asyncio.get_running_loop().time()
-        self._idle.append(connection)
-        while self._idle[0].idle_since <= now - self._keep_alive_s:
-            self._idle.popleft().close()
-
-    def close(self) -> None:
-        """Close all idle connections."""
-        while self._idle:
-            self._idle.pop().close()
-
-    async def _connect(self) -> Connection:
-        loop = asyncio.get_running_loop()
-        if self._socket_path:
-            _, connection = await loop.create_unix_connection(
-                lambda: Connection(self), self._socket_path
-            )
-        else:
-            _, connection = await loop.create_connection(
-                lambda: Connection(self), self._host, self._port, ssl=self._tls
-            )
-        return connection

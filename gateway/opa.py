@@ -10,8 +10,9 @@ import msgspec
 
 from gateway.decisions import read_access, read_answer, undecided
 from gateway.domain import NOT_JSON, AccessAnswer, AccessInput, Decision, DecisionInput, Failure
-from gateway.http1 import Broken, Connection, Pool
+from gateway.http1 import Broken, Connection
 from gateway.masking.rules import BadRule
+from gateway.pools import Pool
 from gateway.tables import Tables, read_tables
 
 _DECISION = "/v1/data/gateway/decision/main?provenance=true&strict-builtin-errors=true"

@@ -27,9 +27,14 @@ def unchanged(first: Decision, later: Decision) -> Decision:
         or first.answer.masking != later.answer.masking
         or first.answer.endpoint != later.answer.endpoint
     ):
-        sentence = "The policy changed while you waited; send again."
-        raise Refusal("policy.changed", sentence, status=first.answer.status)
+        raise policy_changed(first)
     return later
+
+
+def policy_changed(first: Decision) -> Refusal:
+    """Return the refusal of a call that was to be carried out as a decision said."""
+    sentence = "The policy changed while you waited; send again."
+    return Refusal("policy.changed", sentence, status=first.answer.status)
 
 
 def still_waiting(approvals: Approvals, approval: Approval, status: int) -> Refusal:

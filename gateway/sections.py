@@ -221,6 +221,17 @@ class StateSettings(Section):
     url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder.")
 
 
+class MaskingSettings(Section):
+    """What masks need beside the rules of the bundle."""
+
+    keys: tuple[SecretReference, ...] = Field(
+        (),
+        description="References to the shared keys that seal masked thinking and tag masked "
+        "values, each of 32 characters or more; the first one seals, all open. Without one, an "
+        "answer whose signed thinking would be masked is stopped.",
+    )
+
+
 class JournalSettings(Section):
     """The journals, on this host's disk."""
 

@@ -1,15 +1,21 @@
 """The tables that a bundle carries for the gateway: masks and signals, compiled; pure."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-import re2
 
 from gateway.domain import Fact, Signal, Strict
-from gateway.masking.rules import BadRule, MaskTable, Rule, compile_rules
+from gateway.masking.rules import Rule, compile_re2, compile_rules
+from gateway.masking.specs import BadRule, MaskTable, read_masks
+
+if TYPE_CHECKING:
+    import re2
 
 MAX_CAPTURES = 8
 MAX_CAPTURE_CHARS = 256
+MOST_SELECTIONS = 64
+"""Of rules that are kept put together: one per combination that policies ask for."""
 
 
 class SignalSpec(Strict, frozen=True, kw_only=True):
@@ -23,8 +29,12 @@ class SignalSpec(Strict, frozen=True, kw_only=True):
     """The characters a capture may consist of."""
 
 
-class _Tables(Strict, frozen=True, kw_only=True):
-    masks: MaskTable
+class Source(Strict, frozen=True, kw_only=True):
+    """The tables as OPA gives them."""
+
+    masks: dict[str, Any]
+    topics: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    """Names of masks by what they are about."""
     signals: dict[str, SignalSpec]
 
 
@@ -45,17 +55,42 @@ class Provenance(Fact, frozen=True, kw_only=True):
 
 
 class _Reply(Fact, frozen=True, kw_only=True):
-    result: _Tables
+    result: Source
     provenance: Provenance
 
 
 class Tables:
     """Compiled tables of one revision."""
 
-    def __init__(self, revision: str, masks: MaskTable, signals: dict[str, SignalSpec]) -> None:
+    def __init__(
+        self,
+        revision: str,
+        masks: MaskTable,
+        signals: Mapping[str, SignalSpec],
+        topics: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
         self.revision = revision
         self.masks: dict[str, Rule] = compile_rules(masks)
+        self._topics = topics or {}
+        self._rules: dict[tuple[str, ...], tuple[Rule, ...]] = {}
+        """What was asked for, by the names it was asked by."""
         self._signals = {name: _compile_signal(name, spec) for name, spec in signals.items()}
+
+    def find_rules(self, names: tuple[str, ...]) -> tuple[Rule, ...]:
+        """Return the rules that a policy names, singly or by topic.
+
+        Raises:
+            KeyError: there is none of such a name.
+        """
+        rules = self._rules.get(names)
+        if rules is None:
+            if len(self._rules) >= MOST_SELECTIONS:
+                self._rules.clear()
+            found = {
+                one: self.masks[one] for name in names for one in self._topics.get(name, (name,))
+            }
+            rules = self._rules[names] = tuple(found.values())
+        return rules
 
     def find_signals(self, prompt: str) -> dict[str, Signal]:
         """Return the signals that occur in a prompt, with their captures."""
@@ -76,18 +111,24 @@ def read_tables(reply: bytes) -> Tables:
     """
     decoded = msgspec.json.decode(reply, type=_Reply)
     if not decoded.provenance.revision:
-        raise BadRule("no bundle with a revision is active")
-    return Tables(decoded.provenance.revision, decoded.result.masks, decoded.result.signals)
+        raise BadRule("bundle", "none with a revision is active")
+    return compile_tables(decoded.provenance.revision, decoded.result)
+
+
+def compile_tables(revision: str, source: Source) -> Tables:
+    """Compile tables; raises `BadRule`."""
+    both = source.topics.keys() & source.masks.keys()
+    if both:
+        raise BadRule(f"mask {min(both)}", "a topic has the same name")
+    return Tables(revision, read_masks(source.masks), source.signals, source.topics)
 
 
 def _compile_signal(name: str, spec: SignalSpec) -> tuple["re2._Regexp", "re2._Regexp | None"]:
-    try:
-        pattern = re2.compile(spec.pattern)
-        alphabet = re2.compile(f"{spec.alphabet}+") if spec.captures else None
-    except re2.error as e:
-        raise BadRule(f"signal {name}: the pattern is not RE2: {e}") from e
+    rule = f"signal {name}"
+    pattern = compile_re2(rule, spec.pattern)
+    alphabet = compile_re2(rule, f"{spec.alphabet}+") if spec.captures else None
     if spec.captures and (pattern.groups < 1 or not spec.alphabet):
-        raise BadRule(f"signal {name}: captures need a group and an alphabet")
+        raise BadRule(rule, "captures need a group and an alphabet")
     return pattern, alphabet
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from yarl import URL
 
 from gateway.domain import Fact, Failure, Refusal
-from gateway.http1 import Broken, Connection, Pool, Reply
+from gateway.http1 import Broken, Connection, Reply
+from gateway.pools import Pool
 from gateway.ports import CallerGone, Headers
 
 if TYPE_CHECKING:

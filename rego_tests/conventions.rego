@@ -23,12 +23,12 @@ violation contains _at(annotation, sprintf("the code %s is used twice", [code]))
 
 # METADATA
 # title: Teams only add to what may grow
-violation contains _at(annotation, "a team may define deny, approval, recording, masking and limits only") if {
+violation contains _at(annotation, "a team may define deny, approval, recording, limits and masking only") if {
 	some annotation in input.annotations
 	annotation.path[2].value == "teams"
 	name := annotation.path[4].value
 	not startswith(name, "_")
-	not name in {"deny", "approval", "recording", "masking", "limits"}
+	not name in {"deny", "approval", "recording", "limits", "masking", "request_masking", "record_masking"}
 }
 
 # METADATA

@@ -22,7 +22,7 @@ _cases := {
 	},
 	"a team that defines its own": {
 		"rules": [_rule(2, "data.gateway.teams.red.grant", {}), _rule(3, "data.gateway.teams.red.masking", {})],
-		"violation": {"a.rego:2: a team may define deny, approval, recording, masking and limits only"},
+		"violation": {"a.rego:2: a team may define deny, approval, recording, limits and masking only"},
 	},
 	"a package without schemas": {
 		"rules": [_rule(2, "data.gateway.org", {"scope": "package", "title": "The floor"})],

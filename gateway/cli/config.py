@@ -5,7 +5,13 @@ from pathlib import Path
 import click
 
 from gateway.cli.terminal import Complaint
-from gateway.config import BadConfig, describe_settings, load_settings, read_secret
+from gateway.config import (
+    BadConfig,
+    describe_settings,
+    load_settings,
+    read_masking_keys,
+    read_secret,
+)
 
 
 @click.group()
@@ -28,6 +34,10 @@ def check(file: Path) -> None:
                 read_secret(endpoint.credential)
             except BadConfig as e:
                 errors += e.errors
+        try:
+            read_masking_keys(settings)
+        except BadConfig as e:
+            errors += e.errors
     if errors:
         raise Complaint(f"{file} can't be used:\n  " + "\n  ".join(errors))
     click.echo(f"{file}: good")

@@ -11,7 +11,17 @@ from opa_client import OpaClient
 from opa_client.errors import ConnectionsError
 
 from gateway.app import operator_token_file
-from gateway.cli.terminal import Complaint, folder_option, settings_in_force
+from gateway.bundles import BadPolicy, load_tables
+from gateway.cli.terminal import (
+    Complaint,
+    folder_option,
+    settings_file,
+    settings_in_force,
+    visible,
+)
+from gateway.masking.shown import show_hits
+from gateway.masking.text import TextMasker
+from gateway.sections import PolicySettings
 
 
 @click.group()
@@ -74,3 +84,51 @@ def try_(file: Any, folder: Path) -> None:
     if "result" not in answer:
         raise Complaint("the decision is undefined")
     click.echo(json.dumps(answer["result"], indent=2))
+
+
+@policy.command()
+@click.argument("file", type=click.File(encoding="utf-8"))
+@click.option(
+    "--rules",
+    default="cloud,keys,services",
+    show_default=True,
+    metavar="NAMES",
+    help="Masks and topics, with commas between them; `all` for every one.",
+)
+@click.option("--show", is_flag=True, help="Print the values themselves, to this terminal.")
+@click.option(
+    "--source",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the policies; else that of the deployment, or `policies`.",
+)
+@folder_option
+def mask(file: Any, rules: str, show: bool, source: Path | None, folder: Path) -> None:
+    """Show what the masks of a policies folder would do to FILE (`-` for standard input).
+
+    No deployment needs to run. A line per value: line and column, the rule, how long it is; then
+    the masked text. Values are printed with --show only.
+    """
+    settings = settings_in_force(folder).policy if settings_file(folder).exists() else None
+    opa = (settings or PolicySettings()).opa.absolute()
+    policies = (source or (settings or PolicySettings()).source).absolute()
+    try:
+        text = file.read()
+        tables = load_tables(opa, policies)
+    except UnicodeDecodeError as e:
+        raise Complaint(f"{file.name} is not text in UTF-8") from e
+    except (BadPolicy, OSError) as e:
+        raise Complaint(str(e)) from e
+    names = tuple(tables.masks) if rules == "all" else tuple(rules.split(","))
+    try:
+        chosen = tables.find_rules(names)
+    except KeyError as e:
+        raise Complaint(f"there is no mask and no topic of the name {e}") from e
+    hits = show_hits(chosen, text)
+    for hit in hits:
+        value = f"  {visible(hit.value, one_line=True)}" if show else ""
+        click.echo(f"{hit.line}:{hit.column}  {hit.rule}  {len(hit.value)} characters{value}")
+    values = "1 value" if len(hits) == 1 else f"{len(hits)} values"
+    click.echo(f"{values} would be masked" + (":\n" if hits else "."))
+    if hits:
+        masker = TextMasker(chosen)
+        click.echo(visible(masker.feed(text) + masker.finish()), nl=False)

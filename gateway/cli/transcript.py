@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gateway.cli.terminal import Complaint
+from gateway.console.exports.masks import mask_rows, masks_in_force
 from gateway.console.exports.transcript import Block, read_turn
 from gateway.console.exports.writing import facts_of, format_time
 from gateway.display import visible
@@ -62,6 +63,7 @@ def show_exchange(found: ExchangeDetail, *, bodies: bool) -> None:
         word = value.partition(" ")[0]
         style = _COLOURS.get(word, "") if name in {"decision", "ending"} else ""
         console.print(Text.assemble((f"{name:<10}", "dim"), (visible(value, one_line=True), style)))
+    _show_masks(console, found)
     turn = read_turn(found)
     for side, blocks in (("asked", turn.asked), ("answered", turn.answered)):
         for block in blocks:
@@ -71,6 +73,18 @@ def show_exchange(found: ExchangeDetail, *, bodies: bool) -> None:
             console.print(Text(f"--- {side} body", style="dim"))
             console.print(Text(visible((body or b"").decode(errors="replace"))))
     console.print()
+
+
+def _show_masks(console: Console, found: ExchangeDetail) -> None:
+    """Print what masking did, and by which rules it would have: never a value."""
+    rows, in_force = mask_rows(found), masks_in_force(found)
+    if not rows:
+        return
+    console.print(Text("masks", style="bold cyan"))
+    for row in rows:
+        line = f"{row.rule}  x{row.times}  {row.direction}  {row.place}  {row.done}"
+        console.print(Text(_INDENT + visible(line, one_line=True)))
+    console.print(Text(f"{_INDENT}in force {visible(in_force, one_line=True)}", style="dim"))
 
 
 def _show_block(console: Console, side: str, block: Block) -> None:

@@ -9,13 +9,13 @@ import re
 import secrets
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from gateway.demo.directives import Steering
 from gateway.demo.prompts import Question, count_tokens, shorten, tool_results
-from gateway.demo.specimens import sentence, specimen
+from gateway.demo.specimens import KINDS, sentence, specimen
 from gateway.demo.structured import sample
 
 NOTICE = "This is Countersign's demo Claude: no model is behind it."
@@ -23,13 +23,16 @@ NOTICE = "This is Countersign's demo Claude: no model is behind it."
 
 _FILLER = " The rest of this answer is filler, so that it has the length that was asked for."
 _THOUGHT = "This is a demo: there is nothing to think about, and yet here is a thought."
+_SECRET = re.compile(rf"<secret=({'|'.join(KINDS)})>")
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 _WORD = re.compile(r"\s*\S+\s?|\s+")
 
 
-class Text(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+class Text(msgspec.Struct, frozen=True, tag_field="type", tag="text", omit_defaults=True):
     """A block of text."""
 
     text: str
+    citations: Sequence[dict[str, object]] = ()
 
 
 class Thought(msgspec.Struct, frozen=True, tag_field="type", tag="thinking"):
@@ -47,7 +50,14 @@ class ToolUse(msgspec.Struct, frozen=True, tag_field="type", tag="tool_use"):
     input: dict[str, object]
 
 
-Content = Text | Thought | ToolUse
+class Result(msgspec.Struct, frozen=True, tag_field="type", tag="web_search_tool_result"):
+    """What a tool of the server found."""
+
+    tool_use_id: str
+    content: Sequence[dict[str, object]]
+
+
+Content = Text | Thought | ToolUse | Result
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,21 +133,52 @@ def _say(question: Question, steering: Steering, said: str) -> list[Content]:
         parts.append(f"The tool answered: {shorten(' '.join(results))}")
     if said := shorten(said):
         parts.append(f"You said: {said}")
-    text = Text(_stretch(" ".join(parts), steering.length))
+    text = Text(_stretch(" ".join(parts), steering.length), _cite(steering.citation_secret))
+    found = _find(steering.result_secret)
     if steering.tool is None and steering.tool_secret is None:
-        return [text]
+        return [*found, text]
     name = steering.tool or question.first_tool()
-    return [text, ToolUse(f"toolu_{secrets.token_hex(12)}", name, _tool_input(steering))]
+    return [*found, text, ToolUse(f"toolu_{secrets.token_hex(12)}", name, _tool_input(steering))]
+
+
+def _cite(kind: str | None) -> Sequence[dict[str, object]]:
+    if kind is None:
+        return ()
+    cited: dict[str, object] = {
+        "type": "char_location",
+        "cited_text": sentence(kind),
+        "document_index": 0,
+    }
+    return [cited | {"start_char_index": 0, "end_char_index": len(sentence(kind))}]
+
+
+def _find(kind: str | None) -> list[Content]:
+    if kind is None:
+        return []
+    page: dict[str, object] = {
+        "type": "web_search_result",
+        "title": sentence(kind),
+        "url": "https://found.test/",
+    }
+    return [Result(f"srvtoolu_{secrets.token_hex(12)}", [page | {"encrypted_content": "ZGVtbw=="}])]
 
 
 def _tool_input(steering: Steering) -> dict[str, object]:
+    given = {_fill_in(name): _fill_in(value) for name, value in steering.input.items()}
     match steering.tool_secret:
         case None:
-            return steering.input
+            return given
         case "field":
-            return steering.input | {"password": specimen("field")}
+            return given | {"password": specimen("field")}
         case kind:
-            return steering.input | {"note": sentence(kind)}
+            return given | {"note": sentence(kind)}
+
+
+def _fill_in(value: Any) -> Any:
+    """Return a string with the secrets that it names; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    return _SECRET.sub(lambda found: specimen(found[1]), value)
 
 
 def _stretch(text: str, length: int | None) -> str:
@@ -155,6 +196,8 @@ def _essence(block: Content) -> str:
             return block.thinking
         case ToolUse():
             return msgspec.json.encode(block.input).decode()
+        case Result():
+            return ""
 
 
 # --- events ---------------------------------------------------------------------------------------
@@ -184,13 +227,17 @@ def stream(message: Message, steering: Steering) -> list[Frame]:
 
 
 def _block_frames(index: int, block: Content, steering: Steering) -> list[Frame]:
-    pieces = _cut(_essence(block), steering)
+    essence = _essence(block)
+    if steering.escaped and isinstance(block, ToolUse):
+        essence = _STRING.sub(_escape_all, essence)
+    pieces = _cut(essence, steering)
     deltas: list[dict[str, object]]
     empty: Content
     match block:
         case Text():
             empty = Text("")
             deltas = [{"type": "text_delta", "text": piece} for piece in pieces]
+            deltas += [{"type": "citations_delta", "citation": c} for c in block.citations]
         case Thought():
             empty = Thought("", "")
             deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces]
@@ -198,12 +245,21 @@ def _block_frames(index: int, block: Content, steering: Steering) -> list[Frame]
         case ToolUse():
             empty = msgspec.structs.replace(block, input={})
             deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
+        case Result():
+            empty = block
+            deltas = []
     place: dict[str, object] = {"index": index}
     return [
         frame("content_block_start", place | {"content_block": empty}),
         *(frame("content_block_delta", place | {"delta": d}, is_delta=True) for d in deltas),
         frame("content_block_stop", place),
     ]
+
+
+def _escape_all(string: "re.Match[str]") -> str:
+    """Return a string of JSON with each of its characters escaped."""
+    characters = msgspec.json.decode(string[0], type=str)
+    return '"' + "".join(f"\\u{ord(c):04x}" for c in characters) + '"'
 
 
 def _cut(text: str, steering: Steering) -> list[str]:

@@ -17,7 +17,8 @@ from aiohttp.typedefs import Handler
 
 from gateway.demo.answers import compose, sign, stream
 from gateway.demo.directives import SteeringError, steer
-from gateway.demo.prompts import Prompt, Question, plain_text
+from gateway.demo.prompts import Prompt, Question
+from gateway.demo.specimens import sentence
 from gateway.demo.wire import (
     REQUEST_ID,
     ApiError,
@@ -126,12 +127,14 @@ class _Claude:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer `POST /v1/messages`."""
         question = await self._read(request, _question_decoder)
-        said = plain_text(question.asked())
+        said = question.step()
         steering, said = steer(said if question.schema is None else "")
         if steering.slow_s:
             await asyncio.sleep(steering.slow_s)
         if steering.fail is not None:
-            raise ApiError(steering.fail, f"The demo was asked to fail with {steering.fail}.")
+            told = " ".join(sentence(kind) for kind in steering.secrets)
+            why = f"The demo was asked to fail with {steering.fail}. {told}"
+            raise ApiError(steering.fail, why.strip())
         message = compose(question, steering, said, self._key)
         if question.stream:
             response = await send_stream(request, stream(message, steering), steering)

@@ -45,6 +45,12 @@ class Steering(msgspec.Struct, frozen=True, kw_only=True):
     """Input of that tool."""
     tool_secret: str | None = None
     """Kind of the secret in the tool's input."""
+    escaped: bool = False
+    """Whether the tool's input is streamed with all of its characters escaped."""
+    result_secret: str | None = None
+    """Kind of the secret in what a tool of the server found."""
+    citation_secret: str | None = None
+    """Kind of the secret in what the text cites."""
     secrets: tuple[str, ...] = ()
     """Kinds of the secrets in the text, in order."""
     split: int = 8
@@ -140,12 +146,30 @@ _ROWS = (
         _kind("aws"),
     ),
     _Directive("tool", "tool=NAME", "use this tool", _name),
-    _Directive("input", "input={JSON}", "the input of the tool", _object),
+    _Directive(
+        "input",
+        "input={JSON}",
+        "the input of the tool; <secret=KIND> in it is the secret itself",
+        _object,
+    ),
     _Directive(
         "tool_secret",
         "tool-secret[=KIND]",
         "use a tool, with a secret in its input (default github)",
         _kind("github"),
+    ),
+    _Directive("escaped", "escaped", "stream the tool's input all in escapes", _flag),
+    _Directive(
+        "result_secret",
+        "result-secret[=KIND]",
+        "a tool of the server finds a secret (default aws)",
+        _kind("aws"),
+    ),
+    _Directive(
+        "citation_secret",
+        "citation-secret[=KIND]",
+        "cite a secret (default aws)",
+        _kind("aws"),
     ),
     _Directive("secrets", "secret=KIND", f"give a secret away: {', '.join(KINDS)}", _kind()),
     _Directive("split", "split=N", "characters in a delta (default 8)", _whole(1, 1_000_000)),

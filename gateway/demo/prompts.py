@@ -8,6 +8,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+NEXT_ROUND = "[[demo then]]"
+"""Stands between the parts of a prompt, of which each steers one round of a loop of tools."""
+
 _REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
 _MARK = b'"cache_control"'
 
@@ -98,6 +101,23 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     def asked(self) -> Turn | None:
         """Return the last message of the user; a system message may follow it."""
         return next((turn for turn in reversed(self.messages) if turn.role == "user"), None)
+
+    def step(self) -> str:
+        """Return what the user said last; in a loop of tools, what the prompt says of this round.
+
+        A prompt has parts for the rounds of a loop, with `NEXT_ROUND` between them.
+        """
+        rounds = 0
+        for turn in reversed(self.messages):
+            if turn.role != "user":
+                continue
+            if all(block.type != "tool_result" for block in turn.blocks):
+                parts = plain_text(turn).split(NEXT_ROUND)
+                if rounds < len(parts):
+                    return parts[rounds]
+                break
+            rounds += 1
+        return plain_text(self.asked())
 
     def first_tool(self) -> str:
         """Return the name of the first declared tool, or a name of our own."""

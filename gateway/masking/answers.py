@@ -1,8 +1,9 @@
 """Masks answers of the Messages API, streamed and plain.
 
-Text is masked in place. In thinking and tool input a hit blocks the answer: replacing there would
-break a signature or write a placeholder to somebody's disk. Names, comments and unknown lines
-can't be replaced either.
+A value is replaced wherever it stands: in text, thinking, the input and the results of tools,
+citations, errors and what is not known yet. A hit ends the answer only where nothing can be
+replaced (names of fields, comments), where policy refuses an echo, and where thinking could never
+come back because no key seals it.
 """
 
 from collections.abc import Sequence
@@ -11,10 +12,12 @@ from typing import Any
 import msgspec
 
 from gateway.masking.blocks import Block, encode_delta, place_of
-from gateway.masking.checks import Blocked, Checks, Tally, as_json_text, is_opaque, unescape
+from gateway.masking.checks import Blocked, Tally, as_json_text, unescape
+from gateway.masking.echo import Echo
 from gateway.masking.rule_set import rule_set
 from gateway.masking.rules import Rule
-from gateway.masking.text import TextMasker
+from gateway.masking.scope import Scope
+from gateway.masking.seals import SessionSeals, Thought
 from gateway.messages.sse import Event, NotEvents, Unreadable, encode_event, parse_event, read_json
 
 __all__ = ["AnswerMasker", "Blocked", "Tally"]
@@ -26,10 +29,18 @@ _INITIAL = {"text": "text", "thinking": "thinking"}
 class AnswerMasker:
     """Masks one answer: its events as they come, or its whole body."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        self.tally = Tally()
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        *,
+        echo: Echo | None = None,
+        seals: SessionSeals | None = None,
+        tally: Tally | None = None,
+    ) -> None:
+        """Begin; without `echo` no value is one, without `seals` no masked thinking is signed."""
+        self.tally = tally or Tally()
         self._rules = rule_set(tuple(rules))
-        self._checks = Checks(self._rules, self.tally)
+        self._scope = Scope(self._rules, self.tally, echo or Echo(), seals)
         self._blocks: dict[int, Block] = {}
         self._opened: set[int] = set()
 
@@ -38,7 +49,7 @@ class AnswerMasker:
     def mask_event(self, event: Event) -> bytes:
         """Return the bytes to release for `event`: its own, rewritten ones, or none yet.
 
-        What an error event says is masked in its `data` too.
+        What is replaced is replaced in its `data` too, but for the texts of deltas.
 
         Raises:
             Blocked: a rule matched where a value can't be replaced.
@@ -54,7 +65,7 @@ class AnswerMasker:
 
     def _mask_event(self, event: Event) -> bytes:
         if event.around:
-            self._checks.check_escaped(event.around, "event")
+            self._scope.check_escaped(event.around, "event")
         data = event.data
         if data is None:
             return event.raw
@@ -64,17 +75,23 @@ class AnswerMasker:
             case "content_block_start":
                 return self._start(event, data)
             case "content_block_stop":
-                self._checks.check_json(data, "event")
-                return self._finish(data.get("index")) + event.raw
+                masked = self._mask_data(event, data, "event")
+                return self._finish(data.get("index")) + masked
             case "error":
-                return self._finish_all() + self._mask_error(event, data)
+                return self._finish_all() + self._mask_data(event, data, "error")
             case "message_start" if _has_content(data):
-                self._checks.check_json(data, "event")
+                self._scope.mask_leaves(data, "event")
                 raise NotEvents("a message begins with content")
             case kind:
-                self._checks.check_json(data, "event")
+                masked = self._mask_data(event, data, "event")
                 is_end = kind in {"message_delta", "message_stop"}
-                return self._finish_all() + event.raw if is_end else event.raw
+                return self._finish_all() + masked if is_end else masked
+
+    def _mask_data(self, event: Event, data: dict[str, Any], where: str) -> bytes:
+        """Mask an event that continues no text."""
+        if self._scope.mask_leaves(data, where):
+            return encode_event(event.name or event.kind, data)
+        return event.raw
 
     def _start(self, event: Event, data: dict[str, Any]) -> bytes:
         index, content = data.get("index"), data.get("content_block")
@@ -83,19 +100,23 @@ class AnswerMasker:
         self._opened.add(index)
         kind = content.get("type") if isinstance(content, dict) else None
         place = place_of(kind)
-        block = self._blocks[index] = Block.of(kind, index, self._checks)
-        self._checks.check_json({**data, "content_block": None}, place)
-        field = _INITIAL.get(kind) if isinstance(kind, str) else None
-        initial = content.get(field) if isinstance(content, dict) and field else None
-        if not field or not isinstance(initial, str) or not initial:
-            self._checks.check_block(content, place)
+        block = self._blocks[index] = Block(index, kind, self._scope)
+        rest = {**data, "content_block": None}
+        changed = self._scope.mask_leaves(rest, place)
+        later: list[tuple[str, str]] = []
+        if isinstance(content, dict):
+            content, later = _open_empty(content)
+            changed = self._scope.mask_block(content, place) or changed or bool(later)
+        elif content is not None:
+            raise NotEvents("a content block is no JSON object")
+        if not changed:
             return event.raw
-        # It opens empty, and its first text comes as a delta, so that it can be held.
-        empty = {**data["content_block"], field: ""}
-        self._checks.check_block(empty, place)
-        head = encode_event("content_block_start", {**data, "content_block": empty})
-        first = parse_event(encode_delta(index, field, initial))
-        return head + block.feed(first, first.data or {})
+        data.update({**rest, "content_block": content})
+        released = encode_event("content_block_start", data)
+        for field, text in later:
+            delta = parse_event(encode_delta(index, field, text))
+            released += block.feed(delta, delta.data or {})
+        return released
 
     def _open_block(self, data: dict[str, Any]) -> Block:
         index = data.get("index")
@@ -110,9 +131,6 @@ class AnswerMasker:
 
     def _finish_all(self) -> bytes:
         return b"".join(self._finish(index) for index in list(self._blocks))
-
-    def _mask_error(self, event: Event, data: dict[str, Any]) -> bytes:
-        return encode_event("error", data) if self._mask_leaves(data, "error") else event.raw
 
     # --- plain ----------------------------------------------------------------------------------
 
@@ -138,10 +156,13 @@ class AnswerMasker:
             return body
         root = [value]
         if isinstance(value, dict) and value.get("type") == "message":
-            changed = self._mask_content(value.get("content"))
-            self._checks.check_json({k: v for k, v in value.items() if k != "content"}, "message")
+            rest = {name: inner for name, inner in value.items() if name != "content"}
+            changed = self._scope.mask_leaves(rest, "message")
+            value.update(rest)
+            changed = self._mask_content(value) or changed
         else:
-            changed = self._mask_leaves(root, "body")
+            where = "error" if isinstance(value, dict) and value.get("type") == "error" else "body"
+            changed = self._scope.mask_leaves(root, where)
         return msgspec.json.encode(root[0]) if changed else body
 
     def mask_text(self, body: bytes) -> bytes:
@@ -159,51 +180,55 @@ class AnswerMasker:
             raise Unreadable("it is not text")
         if not self._rules:
             return body
-        masked = self._mask(text, "body")
+        masked = self._scope.mask_text(text, "body")
         if "\\" in masked:
-            self._checks.check_text(unescape(masked), "body")
+            self._scope.check_text(unescape(masked), "body")
         return body if masked == text else masked.encode()
 
-    def _mask_content(self, content: Any) -> bool:
+    def _mask_content(self, message: dict[str, Any]) -> bool:
+        """Mask the content of a whole message in place; say whether it was changed."""
+        content = message.get("content")
+        if not isinstance(content, list):
+            rest = {"content": content}
+            changed = self._scope.mask_leaves(rest, "block")
+            message.update(rest)
+            return changed
         changed = False
-        for block in content if isinstance(content, list) else [content]:
-            kind = block.get("type") if isinstance(block, dict) else None
-            if kind == "text" and isinstance(block.get("text"), str):
-                masked = self._mask(block["text"], "text")
-                changed, block["text"] = changed or masked != block["text"], masked
-                self._checks.check_json({k: v for k, v in block.items() if k != "text"}, "text")
+        for place, block in enumerate(content):
+            if isinstance(block, dict):
+                changed = self._mask_block(block) or changed
             else:
-                self._checks.check_block(block, place_of(kind))
+                one = [block]
+                changed = self._scope.mask_leaves(one, "block") or changed
+                content[place] = one[0]
         return changed
 
-    # --- leaves ---------------------------------------------------------------------------------
-
-    def _mask(self, text: str, where: str) -> str:
-        if not self._rules.may_match(text):
-            return text
-        masker = TextMasker(self._rules)
-        masked = masker.feed(text) + masker.finish()
-        self.tally.add(where, masker.counts)
-        return masked
-
-    def _mask_leaves(self, root: Any, where: str) -> bool:
-        """Mask the strings of a structure in place; a name can't be replaced."""
-        changed = False
-        stack = [root]
-        while stack:
-            holder = stack.pop()
-            items = enumerate(holder) if isinstance(holder, list) else holder.items()
-            for key, value in list(items):
-                if isinstance(key, str):
-                    self._checks.check_text(key, where)
-                if isinstance(value, dict | list):
-                    stack.append(value)
-                elif isinstance(value, str) and not (
-                    isinstance(key, str) and is_opaque(holder, key)
-                ):
-                    holder[key] = self._mask(value, where)
-                    changed = changed or holder[key] != value
+    def _mask_block(self, block: dict[str, Any]) -> bool:
+        place = place_of(block.get("type"))
+        thinking, signature = block.get("thinking"), block.get("signature")
+        changed = self._scope.mask_block(block, place)
+        if place == "thinking" and block.get("thinking") != thinking and signature:
+            thought = Thought(str(thinking), str(signature))
+            block["signature"] = self._scope.sign_thought(thought)
         return changed
+
+
+def _open_empty(content: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return the content that a block begins with, and what of it is to come as deltas.
+
+    So that text can be held, and thinking is signed after it was masked.
+    """
+    kind = content.get("type")
+    field = _INITIAL.get(kind) if isinstance(kind, str) else None
+    if field is None or not isinstance(text := content.get(field), str) or not text:
+        return content, []
+    later = [(field, text)]
+    empty = {**content, field: ""}
+    signature = content.get("signature")
+    if field == "thinking" and isinstance(signature, str) and signature:
+        later.append(("signature", signature))
+        empty["signature"] = ""
+    return empty, later
 
 
 def _has_content(data: dict[str, Any]) -> bool:

@@ -2,100 +2,120 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from gateway.masking.keys import Keys
+from gateway.masking.looks import CONTEXT, Hit
 from gateway.masking.rule_set import RuleSet, rule_set
-from gateway.masking.rules import Hit, Rule, Undecided, lower
-
-if TYPE_CHECKING:
-    from gateway.masking.tails import Tail
+from gateway.masking.rules import Rule
+from gateway.masking.scan import Scan
+from gateway.masking.templates import TAGGED_CHARS, Tagger
 
 
 class TextMasker:
-    """Masks one text, fed in any chunking. The result depends on the text alone."""
+    """Masks one text, fed in any chunking. The result depends on the text alone.
 
-    def __init__(self, rules: Sequence[Rule] | RuleSet) -> None:
+    What takes the place of a value is released when the value's end is seen, so that its tag is
+    that of the whole value.
+    """
+
+    def __init__(self, rules: Sequence[Rule] | RuleSet, tagger: Tagger | None = None) -> None:
         self.counts: Counter[str] = Counter()
         """Hits by rule."""
         self._rules = rules if isinstance(rules, RuleSet) else rule_set(tuple(rules))
+        self._tagger = tagger
+        self._context = ""
+        """The last characters before what is held."""
         self._held = ""
-        self._tail: Tail | None = None
+        self._value: _Value | None = None
+        self._keys = Keys() if self._rules.knows_paths else None
 
     @property
     def is_holding(self) -> bool:
-        """Whether text was fed that is neither out nor masked yet."""
-        return bool(self._held)
+        """Whether text was fed that is not out yet, nor what takes its place."""
+        return bool(self._held) or self._value is not None
 
     def feed(self, chunk: str) -> str:
         """Take in more text and return what can be released now."""
-        text = self._held + chunk
-        if self._tail is None:
-            stop = self._rules.open_from(text)
+        floor = len(self._context)
+        text = self._context + self._held + chunk
+        if self._value is None:
+            stop = self._rules.open_from(text, floor)
             if stop >= 0:
-                self._held = text[stop:]
-                return text[:stop]
-        return self._advance(text, is_end=False)
+                self._context, self._held = text[max(0, stop - CONTEXT) : stop], text[stop:]
+                if self._keys is not None:
+                    self._keys.feed(text[floor:stop])
+                return text[floor:stop]
+        return self._advance(text, floor, is_end=False)
 
     def finish(self) -> str:
         """Return what was held, now that no more text will come, and start afresh."""
-        released = self._advance(self._held, is_end=True) if self._held else ""
-        self._held, self._tail = "", None
+        released = ""
+        if self.is_holding:
+            text = self._context + self._held
+            released = self._advance(text, len(self._context), is_end=True)
+        self._keep("", 0)
+        if self._keys is not None:
+            self._keys = Keys()
         return released
 
-    def _advance(self, text: str, *, is_end: bool) -> str:
+    def _keep(self, text: str, start: int) -> None:
+        self._context, self._held = text[max(0, start - CONTEXT) : start], text[start:]
+
+    def _advance(self, text: str, floor: int, *, is_end: bool) -> str:
         released: list[str] = []
-        low = lower(text)
-        start = position = 0
+        scan = Scan(self._rules, text, is_end=is_end, keys=self._keys, floor=floor)
+        start = floor
         while True:
-            if self._tail is not None:
-                start, is_over = self._tail.swallow(text, start)
+            if self._value is not None:
+                start, is_over = self._value.swallow(text, start, is_end=is_end)
                 if not is_over:
                     break
-                self._tail, position = None, start
-            found = self._next(text, low, position, is_end=is_end)
+                released.append(self._value.replaced(self._tagger))
+                self._value = None
+            found, rule = scan.next(start)
             if not isinstance(found, Hit):
                 stop = found.begin if found else len(text)
                 released.append(text[start:stop])
                 start = stop
                 break
-            released += (text[start : found.start], found.replacement)
-            start = position = found.end
-            self._tail = found.tail
-        self._held = text[start:]
+            self.counts[rule] += 1
+            released += (text[start : found.begin], self._mask_before(text, found))
+            start, self._value = found.end, _Value(found, text[found.start : found.end])
+        self._keep(text, start)
+        if self._keys is not None:
+            self._keys.feed(text[floor:start])
         return "".join(released)
 
-    def _next(self, text: str, low: str, start: int, *, is_end: bool) -> Hit | Undecided | None:
-        """Return the first hit, or from where on the text is undecided."""
-        rules = self._rules
-        undecided = len(text) if is_end else rules.find_partial(low, start)
-        first: Hit | Undecided | None = None
-        name = ""
-        for rule in rules.finders:
-            found = rule.find(text, start, is_end=is_end)
-            if found and (first is None or found.begin < first.begin):
-                first, name = found, rule.name
-        position = start
-        while candidate := rules.search(low, position):
-            position = candidate.start()
-            if position >= undecided or (first and first.begin < position):
-                break
-            found, found_name = self._look(text, low, position, is_end=is_end)
-            if found:
-                first, name = found, found_name
-                break
-            position += 1
-        if undecided < len(text) and (first is None or undecided <= first.begin):
-            return Undecided(undecided)
-        if isinstance(first, Hit):
-            self.counts[name] += 1
-        return first
+    def _mask_before(self, text: str, hit: Hit) -> str:
+        """Return what makes a match and stays, masked by itself: it may hold another value."""
+        before = text[hit.begin : hit.start]
+        if not before or not self._rules.may_match(before[1:]):
+            return before
+        masker = TextMasker(self._rules, self._tagger)
+        masker._context = text[max(0, hit.begin - CONTEXT) : hit.begin]
+        masked = masker.feed(before) + masker.finish()
+        self.counts += masker.counts
+        return masked
 
-    def _look(
-        self, text: str, low: str, position: int, *, is_end: bool
-    ) -> tuple[Hit | Undecided | None, str]:
-        for rule in self._rules.lookers:
-            if low.startswith(rule.begins, position):
-                found = rule.look(text, position, is_end=is_end)
-                if found:
-                    return found, rule.name
-        return None, ""
+
+class _Value:
+    """A value that is being masked, up to its end."""
+
+    def __init__(self, hit: Hit, head: str) -> None:
+        self._hit = hit
+        self._parts = [head]
+        self._size = len(head)
+
+    def swallow(self, text: str, start: int, *, is_end: bool) -> tuple[int, bool]:
+        """Say where swallowing stopped and whether the value ended there."""
+        if self._hit.tail is None:
+            return start, True
+        stop, is_over = self._hit.tail.swallow(text, start, is_end=is_end)
+        if self._size < TAGGED_CHARS:
+            self._parts.append(text[start:stop])
+            self._size += stop - start
+        return stop, is_over
+
+    def replaced(self, tagger: Tagger | None) -> str:
+        """Return what takes its place."""
+        return self._hit.template.fill("".join(self._parts) if tagger else "", tagger)

@@ -158,7 +158,7 @@ def read_facts(body: dict[str, Any], said: Said) -> Facts:
         sources=tuple(Source(kind=k, media_type=m) for k, m in sorted(said.sources)),
         messages=len(_field(body, "messages", list, [])),
         prompt_chars=said.chars,
-        session_id=_session_id(body),
+        session_id=session_id_of(body),
     )
 
 
@@ -216,7 +216,8 @@ def _host(server: Any) -> str:
     return found[1].lower() if found else "unreadable"
 
 
-def _session_id(body: dict[str, Any]) -> str:
+def session_id_of(body: dict[str, Any]) -> str:
+    """Return the session that a body names itself; empty where it names none."""
     metadata = body.get("metadata")
     user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
     if not isinstance(user_id, str) or not user_id.startswith("{"):

@@ -28,7 +28,12 @@ main := {
 	"models": _models,
 	"approval": approval.obligation,
 	"recording": recording.obligation,
-	"masking": {"request": [], "record": [], "response": _masked_in_response, "echo": "refuse"},
+	"masking": {
+		"request": (org.request_masking | _team_masking("request_masking")),
+		"record": (org.record_masking | _team_masking("record_masking")),
+		"response": (org.masking | _team_masking("masking")),
+		"echo": settings.effective.echo,
+	},
 	"limits": limits.obligation,
 }
 
@@ -113,7 +118,7 @@ default _status := 403
 # description: With 400 and 422 it sends the call five more times; with 403 it speaks of the login.
 _status := 451 if input.request.client.name == "claude-cli"
 
-_masked_in_response := org.masking | {name |
+_team_masking(direction) := {name |
 	some team in settings.teams
-	some name in data.gateway.teams[team].masking
+	some name in data.gateway.teams[team][direction]
 }

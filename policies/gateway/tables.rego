@@ -5,5 +5,13 @@ package gateway.tables
 
 # METADATA
 # title: Masks and signals
+# description: Each mask by its name; the names by topic, so that a policy can ask for a whole topic.
 # entrypoint: true
-main := {"masks": data.gateway.masks, "signals": data.gateway.signals}
+main := {"masks": _masks, "topics": _topics, "signals": data.gateway.signals}
+
+_masks[name] := mask if {
+	some topic
+	some name, mask in data.gateway.masks[topic]
+}
+
+_topics[topic] := [name | some name, _ in masks] if some topic, masks in data.gateway.masks

@@ -2,7 +2,7 @@ package gateway.config_test
 
 import data.gateway.config
 import data.gateway.lifecycle
-import data.gateway.masks
+import data.gateway.tables
 
 _production := {name: repository | some name, repository in config.repositories; repository.production}
 
@@ -14,9 +14,15 @@ test_the_classes_that_rules_name_are_kept[name] if {
 test_the_default_class_is_kept if lifecycle.main.classes[config.settings.retention_class]
 
 test_every_mask_that_is_named_exists[name] if {
-	some name in array.concat(config.masking, [name | some group in config.groups; some name in group.masking])
-	masks[name]
+	some holder in array.concat([config], [group | some group in config.groups])
+	some direction in ["masking", "request_masking", "record_masking"]
+	some name in holder[direction]
+	_is_mask(name)
 }
+
+_is_mask(name) if tables.main.masks[name]
+
+_is_mask(name) if tables.main.topics[name]
 
 test_every_production_repository_has_its_groups[name] if {
 	some name, repository in _production

@@ -43,7 +43,7 @@ SAME: Final = ("prompt", "facts", "signals", "relate", "journal", "remember")
 COLD_BYTES: Final = 64 * 1024 * 1024
 """More than the caches of common processors hold."""
 KIN: Final = Kinship(
-    "https://idp", "dev", "s", "", "messages", "m", 1, "standard", "plain", "full", "r"
+    "https://idp", "dev", "s", "", "messages", "m", 1, "standard", "plain", "full", "r", ()
 )
 SIGNALS: Final = {
     "production": SignalSpec(title="", pattern=r"(?i)\bprod(uction)?\b"),

@@ -19,6 +19,11 @@ CLIENT_S = 40
 _IDS = re.compile(r"\b(msg|toolu)_\w+")
 
 
+def untagged(text: str) -> str:
+    """Return a text without the tags of what was masked, which differ in each session."""
+    return re.sub(r"(\[masked:\w+)#[0-9a-f]{8}\]", r"\1]", text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shown:
     """What a client left on the terminal, and how it ended."""

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from support.deployment import Deployment
 
-from e2e.clients import NOTICE, ClaudeCode, Shown, all_recorded, finish, recorded
+from e2e.clients import NOTICE, ClaudeCode, Shown, all_recorded, finish, recorded, untagged
 from gateway.demo.specimens import specimen
 
 pytestmark = pytest.mark.e2e
@@ -130,7 +130,8 @@ def test_a_secret_in_the_answer_is_shown_masked(
     token, prompt = deployment.token(user=user), f"[[demo secret=aws]] {PROMPT}"
     shown = claude_code.ask(prompt, "--session-id", session, ANTHROPIC_AUTH_TOKEN=token)
     told = "The access key id is [masked:aws_access_key], rotate it soon."
-    assert shown == Shown(status=0, text=f"{NOTICE} {told} You said: {PROMPT}\n")
+    assert untagged(shown.text) == f"{NOTICE} {told} You said: {PROMPT}\n"
+    assert shown.status == 0
     assert specimen("aws") not in shown.text
     masks = [{"rule": "aws_access_key", "place": "text", "count": 1}]
     assert recorded(deployment, user, COLUMNS) == [row(session, masks_applied=masks)]
@@ -149,3 +150,89 @@ def test_a_tool_is_used_and_its_result_comes_back(
     used = {"tool_calls": ["Bash"], "stop_reason": "tool_use", "response_text": NOTICE}
     answered = {"tool_calls": [], "stop_reason": "end_turn", "response_text": shown.text.strip()}
     assert recorded(deployment, user, columns, 2) == [turn | used, turn | answered]
+
+
+def test_an_edit_leaves_the_real_value_on_disk(
+    claude_code: ClaudeCode, deployment: Deployment, user: str, session: str, tmp_path: Path
+) -> None:
+    """The value reaches the model in what a tool read, and comes back in what a tool writes."""
+    file = tmp_path / ".env"
+    file.write_text(f"KEY={specimen('aws')}\nDEBUG=0\n")
+    edit = {
+        "file_path": str(file),
+        "old_string": "KEY=<secret=aws>\nDEBUG=0",
+        "new_string": "KEY=<secret=aws>\nDEBUG=1",
+    }
+    prompt = (
+        f"[[demo tool=Read input={json.dumps({'file_path': str(file)})}]][[demo then]]"
+        f"[[demo tool=Edit input={json.dumps(edit)}]]"
+    )
+    arguments = ("--allowedTools", "Read,Edit", "--session-id", session)
+    token = deployment.token(user=user)
+    shown = claude_code.ask(prompt, *arguments, ANTHROPIC_AUTH_TOKEN=token)
+    assert shown.status == 0, shown.text
+    assert file.read_text() == f"KEY={specimen('aws')}\nDEBUG=1\n"
+    masks = [
+        {"rule": "aws_access_key", "place": "text", "count": 1},
+        {"rule": "aws_access_key", "place": "tool_input.echo_allow", "count": 2},
+    ]
+    rows = recorded(deployment, user, "tool_calls, ending, masks_applied", 3)
+    assert rows[:2] == [
+        {"tool_calls": ["Read"], "ending": "delivered", "masks_applied": []},
+        {"tool_calls": ["Edit"], "ending": "delivered", "masks_applied": masks},
+    ]
+
+
+def test_a_new_secret_is_not_written_to_disk(
+    claude_code: ClaudeCode, deployment: Deployment, user: str, session: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "new.env"
+    write = {"file_path": str(file), "content": 'KEY="<secret=github>"\n'}
+    prompt = f"[[demo tool=Write input={json.dumps(write)}]]"
+    arguments = ("--allowedTools", "Write", "--session-id", session)
+    token = deployment.token(user=user)
+    shown = claude_code.ask(prompt, *arguments, ANTHROPIC_AUTH_TOKEN=token)
+    assert shown.status == 0, shown.text
+    assert re.fullmatch(r'KEY="\[masked:github_token[^"]*\]"\n', file.read_text())
+
+
+def test_masked_thinking_goes_on_in_a_loop_of_tools(
+    claude_code: ClaudeCode, deployment: Deployment, user: str, session: str
+) -> None:
+    """The server takes its thinking back only as it signed it."""
+    prompt = '[[demo thinking-secret=aws tool=Bash input={"command": "echo hi"}]]'
+    arguments = ("--allowedTools", "Bash", "--session-id", session)
+    token = deployment.token(user=user)
+    shown = claude_code.ask(prompt, *arguments, ANTHROPIC_AUTH_TOKEN=token)
+    assert shown == Shown(status=0, text=f"{NOTICE} The tool answered: hi\n")
+    masks = [{"rule": "aws_access_key", "place": "thinking", "count": 1}]
+    assert recorded(deployment, user, "ending, status, masks_applied", 2) == [
+        {"ending": "delivered", "status": 200, "masks_applied": masks},
+        {"ending": "delivered", "status": 200, "masks_applied": []},
+    ]
+
+
+def test_a_stream_that_is_cut_is_refused_again_with_the_same_sentence(
+    claude_code: ClaudeCode, deployment: Deployment, user: str
+) -> None:
+    token = deployment.token(user=user)
+    prompt = "[[demo tool=Bash tool-secret=github]] List it."
+    shown = claude_code.ask(prompt, "--allowedTools", "Bash", ANTHROPIC_AUTH_TOKEN=token)
+    columns = "exchange_id, ending, status, error_code, stream"
+    cut, again = all_recorded(deployment, user, columns)
+    assert cut | {"exchange_id": ""} == {
+        "exchange_id": "",
+        "ending": "failed",
+        "status": 200,
+        "error_code": "masking_blocked",
+        "stream": True,
+    }
+    assert again | {"exchange_id": ""} == {
+        "exchange_id": "",
+        "ending": "refused",
+        "status": 451,
+        "error_code": "masking_blocked",
+        "stream": False,
+    }
+    assert shown.status == 1
+    assert f"[masking_blocked, {again['exchange_id']}]" in shown.text

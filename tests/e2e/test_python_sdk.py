@@ -8,7 +8,7 @@ import pytest
 from anthropic.types import Message
 from support.deployment import Deployment
 
-from e2e.clients import MODEL, NOTICE, all_recorded, question, recorded, without_ids
+from e2e.clients import MODEL, NOTICE, all_recorded, question, recorded, untagged, without_ids
 from gateway.demo.specimens import specimen
 
 pytestmark = pytest.mark.e2e
@@ -113,7 +113,7 @@ def test_a_secret_in_the_answer_is_masked(
     prompt = "[[demo secret=github split=3]]"
     said = content(ask(client, prompt))
     told = "Push with the token [masked:github_token], as always."
-    assert said == [{"type": "text", "text": f"{NOTICE} {told}"}]
+    assert [untagged(block["text"]) for block in said] == [f"{NOTICE} {told}"]
     assert specimen("github") not in str(said)
     masks = [{"rule": "github_token", "place": "text", "count": 1}]
     columns = f"{COLUMNS}, response_text"

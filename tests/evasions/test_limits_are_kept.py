@@ -213,7 +213,7 @@ def test_who_has_no_limit_is_not_limited(limited: Deployment) -> None:
 def test_a_stream_that_was_cut_is_not_to_be_had_without_stream(limited: Deployment) -> None:
     token = token_for(limited, "ten", ("eng",))
     fields = {"tools": [TOOL], "metadata": {"user_id": "cut"}}
-    said = "[[demo tool-secret=github]]"
+    said = '[[demo tool=Bash input={"<secret=github>": 1}]]'
     agent = "claude-cli/2.1.197"
     body = encode(prompt(said, stream=True, **fields))
     cut = send(limited, request(body, token=token, agent=agent))

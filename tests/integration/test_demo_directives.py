@@ -9,7 +9,8 @@ def test_every_directive_is_explained() -> None:
     assert list(DIRECTIVES) == [
         "slow=SECONDS", "pace=MS", "fail=STATUS", "break=N", "clean-break=N", "stream-error",
         "garbage", "thinking", "thinking-secret[=KIND]", "tool=NAME", "input={JSON}",
-        "tool-secret[=KIND]", "secret=KIND", "split=N", "words", "length=N",
+        "tool-secret[=KIND]", "escaped", "result-secret[=KIND]", "citation-secret[=KIND]",
+        "secret=KIND", "split=N", "words", "length=N",
     ]  # fmt: skip
     assert all(DIRECTIVES.values())
 

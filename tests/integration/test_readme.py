@@ -30,7 +30,12 @@ def test_what_the_readme_shows_is_what_one_sees(tmp_path: Path) -> None:
     for (_, shown), output in zip(BLOCKS, seen, strict=True):
         for words in re.findall(r'"(?:message|text)":"((?:[^"\\]|\\.)*)"', shown) or [shown]:
             expected = re.sub(r", exch_\w+\]", "", words)
-            assert " ".join(expected.split()) in " ".join(output.split())
+            assert _comparable(expected) in _comparable(output)
+
+
+def _comparable(text: str) -> str:
+    """Return a text without what differs from one session to the next: tags, line breaks."""
+    return " ".join(re.sub(r"(\[masked:\w+)#[0-9a-f]{8}\]", r"\1]", text).split())
 
 
 @pytest.mark.parametrize("path", GENERATED, ids=lambda path: str(path.relative_to(ROOT)))

@@ -167,7 +167,7 @@ def test_the_command_line_finds_shows_and_replays(
     assert "masked    aws_access_key" in shown
     assert "models.not_granted" in shown
     replayed = deployment.run("sessions", "replay", "s-nia", "--speed", "0", token=nia)
-    assert "[masked:aws_access_key]" in replayed
+    assert "[masked:aws_access_key#" in replayed
     assert "[no answer to replay; None of your groups grants the model" in replayed
     raw = deployment.run(
         "sessions",

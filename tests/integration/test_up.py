@@ -84,11 +84,12 @@ def test_broken_rego_is_one_line_with_file_and_row(tmp_path: Path) -> None:
 def test_a_mask_that_does_not_compile_stops_the_start(tmp_path: Path) -> None:
     policies = tmp_path / "policies"
     shutil.copytree(ROOT / "policies", policies)
-    masks = policies / "gateway" / "masks" / "data.json"
+    masks = policies / "gateway" / "masks" / "cloud" / "data.yaml"
     masks.write_text(masks.read_text().replace("A[KS]IA[A-Z0-9]{16}", "A[KS", 1))
     done = up(tmp_path / "var", COUNTERSIGN_POLICY__SOURCE=str(policies))
     assert done.returncode == 1
-    assert "mask aws_access_key: the pattern is not RE2" in done.stderr
+    why = "mask aws_access_key: the pattern is not RE2: missing ]: [KS"
+    assert done.stderr == f"countersign: {masks}:7: {why}\n"
 
 
 def test_bad_settings_are_all_said_at_once(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ KIN = Kinship(
     protection="plain",
     content="full",
     revision="r1",
+    masks=(),
 )
 
 blanks = st.text(" \n\t\r", max_size=2)

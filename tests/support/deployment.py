@@ -112,9 +112,10 @@ def running(
     *arguments: str,
     environment: dict[str, str] | None = None,
     config: Path | None = None,
+    base_port: int | None = None,
 ) -> Iterator[Deployment]:
     """Start a deployment in `folder`, and stop it as Ctrl-C does; without `config`, the demo."""
-    base_port = free_base_port()
+    base_port = base_port or free_base_port()
     kind = ["--config", str(config)] if config else ["--demo"]
     command = [*COUNTERSIGN, "up", *kind, "--folder", str(folder)]
     process = subprocess.Popen(

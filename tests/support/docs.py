@@ -13,6 +13,7 @@ from gateway.conformance.run import CHECKS
 from gateway.demo.directives import DIRECTIVES
 from lake.catalog import SHAPES
 from lake.names import ELSEWHERE, Elsewhere
+from support.shipped import DEFAULT, source
 
 ROOT = Path(__file__).parents[2]
 OPA = ROOT / ".tools" / "opa-1.22.2" / "opa"
@@ -169,8 +170,39 @@ What the suite can't see: whether a record is kept, and whether what is denied i
 """
 
 
+_DETAILS = {"luhn": "Luhn check", "iban": "IBAN check (modulo 97)"}
+
+
+def masking() -> str:
+    """Return docs/masking.md, with a table of the masks that are shipped."""
+    tables = source()
+    parts = []
+    for topic, names in sorted(tables.topics.items()):
+        is_on = "on for everyone" if topic in DEFAULT else "on where a policy asks for it"
+        rows = "\n".join(_mask_row(name, tables.masks[name]) for name in sorted(names))
+        head = "| mask | what | how it is known |\n| --- | --- | --- |"
+        parts.append(f"### `{topic}`: {is_on}\n\n{head}\n{rows}")
+    shipped_masks = "\n\n".join(parts)
+    guide = (Path(__file__).parent / "masking_guide.md").read_text()
+    return f"{guide}\n{shipped_masks}\n"
+
+
+def _mask_row(name: str, rule: dict[str, Any]) -> str:
+    begins = rule.get("begins") or rule.get("starts") or rule.get("names") or ()
+    known = [f"`{each}`".replace("|", "\\|") for each in begins] or [f"around `{rule['needs']}`"]
+    told = [", ".join(known)]
+    if check := rule.get("check"):
+        told.append(_DETAILS[check])
+    if floor := rule.get("entropy"):
+        told.append(f"at least {floor} bits per character")
+    if until := rule.get("until"):
+        told.append(f"up to `{until}`")
+    return f"| `{name}` | {rule['title']} | {'; '.join(told)} |"
+
+
 GENERATED = {
     ROOT / "docs" / "conformance.md": conformance,
+    ROOT / "docs" / "masking.md": masking,
     ROOT / "docs" / "settings.md": settings,
     ROOT / "docs" / "reasons.md": reasons,
     ROOT / "docs" / "demo.md": directives,

@@ -1,6 +1,7 @@
 """In-memory doubles of what the gate needs; each satisfies a Protocol of `gateway.ports`."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -26,14 +27,17 @@ from gateway.domain import (
 )
 from gateway.gate import Gate
 from gateway.masking.rules import MaskTable
+from gateway.masking.seals import Seals
 from gateway.ports import Arrival, CallerGone, Headers
 from gateway.records import Closing, Opening, Record, Usage
+from gateway.request_masks import RequestMasks
 from gateway.scans import Scans
 from gateway.strangers import Strangers
 from gateway.tables import SignalSpec, Tables
 from gateway.unrecorded import Unrecorded
 
 REVISION = "test"
+SEAL_KEY = "a key of many characters, all alike"
 NOW_NS = 1_800_000_000_000_000_000
 
 DEV = Principal(
@@ -380,6 +384,9 @@ class World:
     answer: FakeAnswer | GatewayError = field(default_factory=FakeAnswer)
     approvals: FakeApprovals = field(default_factory=FakeApprovals)
     clock: Clock = field(default_factory=Clock)
+    conversations: Conversations = field(default_factory=lambda: Conversations(b"key"))
+    scans: Scans = field(default_factory=Scans)
+    seals: Seals = field(default_factory=lambda: Seals([SEAL_KEY], os.urandom))
 
     def __post_init__(self) -> None:
         self.log = self.caller.log
@@ -401,8 +408,9 @@ class World:
             unrecorded=self.unrecorded,
             now_ns=self.clock,
             new_id=lambda: ExchangeId("exch_1"),
-            conversations=Conversations(b"key"),
-            scans=Scans(),
+            conversations=self.conversations,
+            scans=self.scans,
+            masks=RequestMasks(self.conversations, self.scans, self.seals),
             version="0",
         )
 

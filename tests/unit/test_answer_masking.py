@@ -10,9 +10,12 @@ from support.fakes import MASKS
 from gateway.masking.answers import AnswerMasker, Blocked
 from gateway.masking.rules import BadRule, MaskTable, compile_rules
 from gateway.messages.sse import EventReader, NotEvents, Unreadable, encode_event
+from gateway.records import MaskApplied
 
 SECRET = "AKIA0123456789ABCDEF"
 RULES = list(compile_rules(msgspec.convert(MASKS, MaskTable)).values())
+FIELDS = {"pw": {"kind": "field", "title": "t", "names": ["password"], "replace": "[pw]"}}
+FIELD_RULES = list(compile_rules(msgspec.convert(FIELDS, MaskTable)).values())
 
 
 def message(*blocks: dict[str, Any]) -> bytes:
@@ -33,23 +36,65 @@ def test_text_is_masked_and_counted_and_ids_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("block", "where"),
+    ("block", "where", "masked"),
     [
-        pytest.param({"type": "thinking", "thinking": SECRET}, "thinking", id="thinking"),
-        pytest.param({"type": "tool_use", "input": {"a": [SECRET]}}, "tool_input", id="tool"),
-        pytest.param({"type": "tool_use", "input": {"data": SECRET}}, "tool_input", id="data key"),
-        pytest.param({"type": "tool_use", "input": {SECRET: 1}}, "tool_input", id="tool key"),
-        pytest.param({"type": "novel", "x": {"y": SECRET}}, "block", id="unknown block"),
-        pytest.param({"type": "novel", SECRET: 1}, "block", id="name in an unknown block"),
-        pytest.param({"type": [SECRET]}, "block", id="type that is a list"),
-        pytest.param({"type": "novel", "data": SECRET}, "block", id="data that is not base64"),
-        pytest.param({"type": "novel", "signature": SECRET}, "block", id="signature of nothing"),
-        pytest.param({"type": "novel", "id": {"x": SECRET}}, "block", id="within an id"),
-        pytest.param({"type": "text", "text": "", SECRET: 1}, "text", id="name in a text"),
-        pytest.param({"type": "text", "text": "", "citations": [SECRET]}, "text", id="citation"),
+        pytest.param(
+            {"type": "thinking", "thinking": SECRET},
+            "thinking",
+            {"type": "thinking", "thinking": "[masked]"},
+            id="thinking",
+        ),
+        pytest.param(
+            {"type": "tool_use", "input": {"a": [SECRET, {"data": SECRET}]}},
+            "tool_input",
+            {"type": "tool_use", "input": {"a": ["[masked]", {"data": "[masked]"}]}},
+            id="tool input, also where other content is opaque",
+        ),
+        pytest.param(
+            {"type": "server_tool_use", "input": {"query": SECRET}},
+            "tool_input",
+            {"type": "server_tool_use", "input": {"query": "[masked]"}},
+            id="input of a tool of the server",
+        ),
+        pytest.param(
+            {"type": "web_search_tool_result", "content": [{"title": SECRET, "url": "x"}]},
+            "block",
+            {"type": "web_search_tool_result", "content": [{"title": "[masked]", "url": "x"}]},
+            id="result of a tool of the server",
+        ),
+        pytest.param({"type": [SECRET]}, "block", {"type": ["[masked]"]}, id="type that is a list"),
+        pytest.param(
+            {"type": "novel", "data": SECRET, "signature": SECRET, "id": {"x": SECRET}},
+            "block",
+            {"type": "novel", "data": "[masked]", "signature": "[masked]", "id": {"x": "[masked]"}},
+            id="unknown block: nothing of it is opaque but an id",
+        ),
+        pytest.param(
+            {"type": "text", "text": "", "citations": [{"cited_text": SECRET}]},
+            "text",
+            {"type": "text", "text": "", "citations": [{"cited_text": "[masked]"}]},
+            id="citation",
+        ),
     ],
 )
-def test_a_hit_where_nothing_can_be_replaced_blocks(block: dict[str, Any], where: str) -> None:
+def test_a_value_is_replaced_wherever_it_stands(
+    block: dict[str, Any], where: str, masked: dict[str, Any]
+) -> None:
+    count = str(block).count(SECRET)
+    masker = AnswerMasker(RULES)
+    assert masker.mask_body(message(block)) == message(masked)
+    assert masker.tally.applied() == (MaskApplied(rule="aws", where=where, count=count),)
+
+
+@pytest.mark.parametrize(
+    ("block", "where"),
+    [
+        pytest.param({"type": "tool_use", "input": {SECRET: 1}}, "tool_input", id="tool key"),
+        pytest.param({"type": "novel", SECRET: 1}, "block", id="name in an unknown block"),
+        pytest.param({"type": "text", "text": "", SECRET: 1}, "text", id="name in a text"),
+    ],
+)
+def test_a_hit_in_the_name_of_a_field_ends_the_answer(block: dict[str, Any], where: str) -> None:
     with pytest.raises(Blocked) as blocked:
         AnswerMasker(RULES).mask_body(message(block))
     assert (blocked.value.rule, blocked.value.where) == ("aws", where)
@@ -175,19 +220,76 @@ def test_a_secret_in_streamed_text_never_gets_out(size: int) -> None:
     assert "".join(texts) == "before [masked] after AKI"
 
 
-@pytest.mark.parametrize("size", range(1, 27))
-def test_a_secret_in_escaped_tool_input_blocks_before_any_of_it_is_out(size: int) -> None:
-    text = '{"command": "x\\u0041KIA0123456789ABCDEF\\n"}'
+def read_input(released: bytes) -> str:
+    """Return the JSON of a tool's input as a client puts it together."""
+    return "".join(
+        e.data["delta"]["partial_json"]
+        for e in EventReader().feed(released)
+        if e.data and "delta" in e.data
+    )
+
+
+@pytest.mark.parametrize("size", range(1, 41))
+def test_a_secret_in_escaped_tool_input_is_replaced_inside_its_string(size: int) -> None:
+    text = '{"a": "\\ud83d\\ude00 \\"", "command": "x\\u0041KIA0123456789ABCDEF\\n", "n": 1.5}'
     pieces = [text[i : i + size] for i in range(0, len(text), size)]
-    masker = AnswerMasker(RULES)
-    out = masker.mask_event(EventReader().feed(start({"type": "tool_use", "input": {}}))[0])
-    with pytest.raises(Blocked):
-        for event in EventReader().feed(
-            b"".join(deltas("input_json_delta", "partial_json", pieces))
-        ):
-            out += masker.mask_event(event)
-    assert b"u0041" not in out
-    assert b"KIA" not in out
+    events = deltas("input_json_delta", "partial_json", pieces)
+    released = run([start({"type": "tool_use", "input": {}}), *events, STOP])
+    masked = '{"a": "\\ud83d\\ude00 \\"", "command": "x[masked]\\n", "n": 1.5}'
+    assert read_input(released) == masked
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        pytest.param('{"password": "a\\"b"}', '{"password": "[pw]"}', id="quote in the value"),
+        pytest.param('{"password": ["a", "b"]}', '{"password": ["[pw]", "[pw]"]}', id="list"),
+        pytest.param('{"password": 12, "n": 3}', '{"password": "[pw]", "n": 3}', id="number"),
+        pytest.param('{"password": null, "x": ""}', '{"password": null, "x": ""}', id="no value"),
+        pytest.param('{"password": {"x": "y"}}', '{"password": {"x": "y"}}', id="names inside"),
+        pytest.param('{"x": "password: a"', '{"x": "password: [pw]"', id="cut between fields"),
+        pytest.param('{"x": "password: a', '{"x": "password: [pw]', id="cut inside of a string"),
+        pytest.param('{"password": "a', '{"password": "[pw]', id="cut inside of the value"),
+        pytest.param('{"x": "it\'s: password=\'a", "y": "b\'"}', None, id="quotes across strings"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_fields_named_like_a_credential_are_masked_whole(
+    text: str, masked: str | None, size: int
+) -> None:
+    pieces = [text[i : i + size] for i in range(0, len(text), size)]
+    events = [
+        start({"type": "tool_use", "input": {}}),
+        *deltas("input_json_delta", "partial_json", pieces),
+        STOP,
+    ]
+    masker = AnswerMasker(FIELD_RULES)
+    released = b"".join(masker.mask_event(e) for e in EventReader().feed(b"".join(events)))
+    if masked is None:
+        masked = '{"x": "it\'s: password=\'[pw]", "y": "b\'"}'
+    assert read_input(released) == masked
+    if masked.endswith("}"):
+        body = b'{"type":"message","content":[{"type":"tool_use","input":%b}]}' % text.encode()
+        whole = msgspec.json.decode(AnswerMasker(FIELD_RULES).mask_body(body))
+        assert whole["content"][0]["input"] == msgspec.json.decode(masked)
+
+
+def test_what_is_no_json_is_not_passed_on_with_a_hit_in_it() -> None:
+    for text in (
+        f"{{'a': '{SECRET}'}}",
+        f'{{"a": {SECRET}}}',
+        f'{{"{SECRET}": 1}}',
+        f'"\\u00 {SECRET}"',
+    ):
+        with pytest.raises(Blocked) as blocked:
+            run(
+                [
+                    start({"type": "tool_use"}),
+                    *deltas("input_json_delta", "partial_json", [text]),
+                    STOP,
+                ]
+            )
+        assert (blocked.value.rule, blocked.value.where) == ("aws", "tool_input")
 
 
 def test_tool_input_without_a_hit_passes_byte_for_byte() -> None:
@@ -208,12 +310,16 @@ def test_text_in_the_start_of_a_block_is_masked() -> None:
     assert b"[masked]" in released
 
 
+def cited(text: str) -> dict[str, Any]:
+    return {"type": "citations_delta", "citation": {"cited_text": text, "encrypted_index": SECRET}}
+
+
 def data(kind: str, **fields: Any) -> bytes:
     return encode_event(kind, {"type": kind, **fields})
 
 
 OPEN = start({"type": "text", "text": ""})
-DELTA = {"type": "text_delta", "text": "a"}
+DELTA = {"type": "text_delta", "text": "b"}
 
 
 @pytest.mark.parametrize(
@@ -225,31 +331,11 @@ DELTA = {"type": "text_delta", "text": "a"}
         pytest.param([b"event: %b\nevent: ping\n\n" % SECRET.encode()], id="first event name"),
         pytest.param([b"id: %b\n" % SECRET.encode() + OPEN], id="id line"),
         pytest.param([b"note: %b\r\n" % SECRET.encode() + OPEN], id="unknown line"),
-        pytest.param([data("ping", note=SECRET)], id="ping"),
-        pytest.param([data("novel", note=SECRET)], id="unknown event"),
         pytest.param([data("novel", **{SECRET: 1})], id="name in an unknown event"),
         pytest.param([data("error", **{SECRET: 1})], id="name in an error event"),
-        pytest.param([OPEN, data("content_block_stop", index=0, note=SECRET)], id="stop"),
-        pytest.param([start({"type": "text", "text": "", "citations": [SECRET]})], id="start"),
-        pytest.param([data("content_block_start", index=0, note=SECRET)], id="beside a start"),
-        pytest.param(
-            [OPEN, data("content_block_delta", index=0, delta=DELTA, note=SECRET)],
-            id="beside a delta",
-        ),
         pytest.param(
             [OPEN, data("content_block_delta", index=0, delta={**DELTA, SECRET: 1})],
             id="name in a delta",
-        ),
-        pytest.param(
-            [OPEN, *deltas("novel_delta", "text", [SECRET[:7], SECRET[7:]])], id="unknown deltas"
-        ),
-        pytest.param(
-            [OPEN, *deltas("thinking_delta", "thinking", [SECRET[:7], SECRET[7:]])],
-            id="thinking in a text",
-        ),
-        pytest.param(
-            [start({"type": "novel"}), *deltas("text_delta", "text", [SECRET[:7], SECRET[7:]])],
-            id="text in an unknown block",
         ),
     ],
 )
@@ -262,6 +348,115 @@ def test_a_hit_anywhere_else_in_a_stream_blocks_before_any_of_it_is_out(
         for event in EventReader().feed(b"".join(events)):
             released += masker.mask_event(event)
     assert b"KIA" not in released
+
+
+HALVES = [f"a {SECRET[:7]}", f"{SECRET[7:]} AK"]
+
+
+@pytest.mark.parametrize(
+    ("events", "masked"),
+    [
+        pytest.param([data("ping", note=SECRET)], [data("ping", note="[masked]")], id="ping"),
+        pytest.param(
+            [data("novel", note=SECRET)], [data("novel", note="[masked]")], id="unknown event"
+        ),
+        pytest.param(
+            [OPEN, data("content_block_stop", index=0, note=SECRET)],
+            [OPEN, data("content_block_stop", index=0, note="[masked]")],
+            id="stop",
+        ),
+        pytest.param(
+            [start({"type": "text", "text": "", "citations": [SECRET]})],
+            [start({"type": "text", "text": "", "citations": ["[masked]"]})],
+            id="start",
+        ),
+        pytest.param(
+            [data("content_block_start", index=0, note=SECRET)],
+            [data("content_block_start", index=0, note="[masked]", content_block=None)],
+            id="beside a start",
+        ),
+        pytest.param(
+            [OPEN, data("content_block_delta", index=0, delta=DELTA, note=SECRET)],
+            [OPEN, data("content_block_delta", index=0, delta=DELTA, note="[masked]")],
+            id="beside a delta",
+        ),
+        pytest.param(
+            [OPEN, *deltas("novel_delta", "text", HALVES), STOP],
+            [OPEN, *deltas("novel_delta", "text", ["a [masked] AK", ""]), STOP],
+            id="unknown deltas",
+        ),
+        pytest.param(
+            [OPEN, *deltas("novel_delta", "text", ["a AK", "b"]), STOP],
+            [OPEN, *deltas("novel_delta", "text", ["a AK", "b"]), STOP],
+            id="unknown deltas without a hit",
+        ),
+        pytest.param(
+            [OPEN, *deltas("thinking_delta", "thinking", HALVES), STOP],
+            [OPEN, *deltas("thinking_delta", "thinking", ["a ", "[masked] ", "AK"]), STOP],
+            id="thinking in a text",
+        ),
+        pytest.param(
+            [start({"type": "novel"}), *deltas("text_delta", "text", HALVES), STOP],
+            [
+                start({"type": "novel"}),
+                *deltas("text_delta", "text", ["a ", "[masked] ", "AK"]),
+                STOP,
+            ],
+            id="text in an unknown block",
+        ),
+        pytest.param(
+            [OPEN, data("content_block_delta", index=0, delta=cited(SECRET))],
+            [OPEN, data("content_block_delta", index=0, delta=cited("[masked]"))],
+            id="citation",
+        ),
+        pytest.param(
+            [
+                OPEN,
+                *deltas("text_delta", "text", HALVES[:1]),
+                data("content_block_delta", index=0, delta=cited("x")),
+                *deltas("text_delta", "text", HALVES[1:]),
+                STOP,
+            ],
+            [
+                OPEN,
+                *deltas("text_delta", "text", ["a ", "[masked] "]),
+                data("content_block_delta", index=0, delta=cited("x")),
+                *deltas("text_delta", "text", ["AK"]),
+                STOP,
+            ],
+            id="citation behind text that is held",
+        ),
+        pytest.param(
+            [
+                start(
+                    {
+                        "type": "mcp_tool_result",
+                        "tool_use_id": SECRET,
+                        "content": [{"text": SECRET}],
+                    }
+                ),
+                STOP,
+            ],
+            [
+                start(
+                    {
+                        "type": "mcp_tool_result",
+                        "tool_use_id": SECRET,
+                        "content": [{"text": "[masked]"}],
+                    }
+                ),
+                STOP,
+            ],
+            id="result of a tool of the server",
+        ),
+    ],
+)
+def test_a_value_anywhere_in_a_stream_is_replaced_where_it_stands(
+    events: list[bytes], masked: list[bytes]
+) -> None:
+    assert [e.data for e in EventReader().feed(run(events))] == [
+        e.data for e in EventReader().feed(b"".join(masked))
+    ]
 
 
 @pytest.mark.parametrize(

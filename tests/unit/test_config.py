@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import BadConfig, describe_settings, load_settings, read_secret
+from gateway.config import (
+    BadConfig,
+    describe_settings,
+    load_settings,
+    read_masking_keys,
+    read_secret,
+)
 
 GOOD = """
 issuers:
@@ -125,6 +131,16 @@ def test_a_listener_is_known_by_its_public_url(file: Path) -> None:
 def test_the_demo_never_leaves_the_machine() -> None:
     proxy = {"host": "192.0.2.1", "tls_terminator": "the ingress"}
     assert errors_of(None, demo=True, proxy=proxy) == ["demo: listens on loopback only"]
+
+
+def test_a_masking_key_that_is_short_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOD", "k" * 32)
+    monkeypatch.setenv("SHORT", "k" * 31)
+    masking = {"keys": ["env:GOOD", "env:SHORT"]}
+    with pytest.raises(BadConfig, match="secret env:SHORT: has less than 32 characters"):
+        read_masking_keys(load_settings(None, demo=True, masking=masking))
+    masking = {"keys": ["env:GOOD"]}
+    assert read_masking_keys(load_settings(None, demo=True, masking=masking)) == ["k" * 32]
 
 
 def test_people_log_in_at_a_trusted_issuer_only(file: Path) -> None:

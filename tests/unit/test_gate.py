@@ -378,27 +378,31 @@ async def test_a_secret_split_over_events_is_masked_and_counted() -> None:
     assert world.journal.closing.masks == (MaskApplied(rule="aws", where="text", count=1),)
 
 
-async def test_a_secret_in_tool_input_ends_the_answer_with_an_error_event() -> None:
+def tool_use(*pieces: str) -> FakeAnswer:
+    """Return a streamed answer that uses a tool."""
     start = {"type": "tool_use", "id": "t", "name": "Bash", "input": {}}
-    pieces = ('{"command": "echo \\u0041KIA', '0123456789ABCDEF"}')
-    deltas = [
-        event(
-            "content_block_delta",
-            index=0,
-            delta={"type": "input_json_delta", "partial_json": piece},
-        )
-        for piece in pieces
-    ]
-    world = World(
-        caller=FakeCaller(),
-        answer=stream(
-            event("message_start", message={}),
-            event("content_block_start", index=0, content_block=start),
-            *deltas,
-            STOP,
-        ),
+    deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
+    return stream(
+        event("message_start", message={}),
+        event("content_block_start", index=0, content_block=start),
+        *(event("content_block_delta", index=0, delta=delta) for delta in deltas),
+        TAIL,
+        STOP,
     )
-    await world.run()
+
+
+async def test_a_secret_in_tool_input_is_masked_inside_its_string() -> None:
+    answer = tool_use('{"command": "echo \\u0041KIA', '0123456789ABCDEF"}')
+    world = await World(caller=FakeCaller(), answer=answer).run()
+    assert b"KIA" not in world.caller.received
+    assert b'{\\"command\\": \\"echo ' in world.caller.received
+    assert b'[masked]\\"}' in world.caller.received
+    assert world.journal.closing.masks == (MaskApplied(rule="aws", where="tool_input", count=1),)
+
+
+async def test_a_secret_in_a_name_ends_the_answer_with_an_error_event() -> None:
+    answer = tool_use('{"AKIA', '0123456789ABCDEF": 1}')
+    world = await World(caller=FakeCaller(), answer=answer).run()
     assert b"KIA" not in world.caller.received
     assert world.caller.sent[-1].startswith(b"event: error")
     assert world.journal.closing.error_code == "masking_blocked"

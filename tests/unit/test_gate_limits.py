@@ -58,7 +58,7 @@ SECRET = (
     event(
         "content_block_delta",
         index=0,
-        delta={"type": "input_json_delta", "partial_json": '{"c":"AKIA0123456789ABCDEF"}'},
+        delta={"type": "input_json_delta", "partial_json": '{"AKIA0123456789ABCDEF":1}'},
     ),
     STOP,
 )

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.http1 import MAX_HEAD_BYTES, PART_BYTES, Broken, Connection, Pool
+from gateway.http1 import MAX_HEAD_BYTES, PART_BYTES, Broken, Connection
+from gateway.pools import Pool
 
 Say = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 CALL = b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n"
