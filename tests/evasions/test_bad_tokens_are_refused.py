@@ -88,6 +88,40 @@ def _own_key_in_header(forge: Forge) -> str:
     return jwt.encode(forge.claims(), key, "ES256", headers)
 
 
+def _own_key(forge: Forge, **headers: object) -> str:
+    return jwt.encode(forge.claims(), _other_key(), "ES256", {"kid": forge.key_id, **headers})
+
+
+def _sign_parts(forge: Forge, head: bytes, payload: bytes) -> str:
+    """Return a token of any header and payload, signed by the issuer's own key."""
+    signed = b".".join(jwt.utils.base64url_encode(part) for part in (head, payload))
+    algorithm = jwt.algorithms.ECAlgorithm(jwt.algorithms.ECAlgorithm.SHA256)
+    signature = jwt.utils.base64url_encode(algorithm.sign(signed, forge.key))
+    return f"{signed.decode()}.{signature.decode()}"
+
+
+def _signed(forge: Forge, headers: dict[str, object]) -> str:
+    head = {"alg": "ES256", "kid": forge.key_id, **headers}
+    return _sign_parts(forge, json.dumps(head).encode(), json.dumps(forge.claims()).encode())
+
+
+def _raw(forge: Forge, exp: str) -> str:
+    """Return a signed token whose expiry is this very text."""
+    head = json.dumps({"alg": "ES256", "kid": forge.key_id}).encode()
+    payload = json.dumps(forge.claims(exp="EXP")).replace('"EXP"', exp)
+    return _sign_parts(forge, head, payload.encode())
+
+
+def _with_head(forge: Forge, head: str) -> str:
+    text = head.replace("%s", forge.key_id)
+    return _sign_parts(forge, text.encode(), json.dumps(forge.claims()).encode())
+
+
+def _nested(forge: Forge) -> str:
+    head = {"alg": "ES256", "kid": forge.key_id, "cty": "JWT"}
+    return _sign_parts(forge, json.dumps(head).encode(), forge.sign().encode())
+
+
 def _encode(value: object) -> str:
     return jwt.utils.base64url_encode(json.dumps(value).encode()).decode()
 
@@ -135,6 +169,48 @@ CASES: Mapping[str, tuple[Headers, str]] = {
     ),
     "HMAC with the public key": (lambda f: _bearer(_hmac_with_public_key(f)), "token.algorithm"),
     "a token of 20 KB": (lambda f: _bearer(f.sign(note="x" * 15_000)), "token.too_long"),
+    "an audience list without this gateway": (
+        lambda f: _bearer(f.sign(aud=["billing", "COUNTERSIGN"])),
+        "token.audience",
+    ),
+    "an audience that is an object": (
+        lambda f: _bearer(f.sign(aud={"countersign": True})),
+        "token.audience",
+    ),
+    "no time of issue": (lambda f: _bearer(f.sign(iat=None)), "token.invalid"),
+    "an endless expiry": (lambda f: _bearer(_raw(f, exp="1e400")), "token.invalid"),
+    "an expiry that is no JSON": (lambda f: _bearer(_raw(f, exp="Infinity")), "token.malformed"),
+    "a subject that is empty": (lambda f: _bearer(f.sign(sub="")), "token.invalid"),
+    "the issuer in capitals": (lambda f: _bearer(f.sign(iss=f.url.upper())), "token.issuer"),
+    "a claim given twice": (
+        lambda f: _bearer(_raw(f, exp='9999999999, "sub": "ada"')),
+        "token.malformed",
+    ),
+    "an algorithm given twice": (
+        lambda f: _bearer(_with_head(f, '{"alg":"none","alg":"ES256","kid":"%s"}')),
+        "token.malformed",
+    ),
+    "a critical extension": (
+        lambda f: _bearer(_signed(f, {"crit": ["exp"], "exp": 1})),
+        "token.invalid",
+    ),
+    "a detached payload": (lambda f: _bearer(_signed(f, {"b64": False})), "token.invalid"),
+    "a key id that is a path": (
+        lambda f: _bearer(f.sign(kid="../../../../dev/null")),
+        "token.unknown_key",
+    ),
+    "a key id that is SQL": (lambda f: _bearer(f.sign(kid="' OR 1=1 --")), "token.unknown_key"),
+    "a key id that is a list": (
+        lambda f: _bearer(_with_head(f, '{"alg":"ES256","kid":["%s"]}')),
+        "token.no_key_id",
+    ),
+    "a key address in its header": (
+        lambda f: _bearer(_own_key(f, x5u="http://127.0.0.1:1/c", x5c=["AAAA"])),
+        "token.invalid",
+    ),
+    "a token inside a token": (lambda f: _bearer(_nested(f)), "token.malformed"),
+    "five parts, as an encrypted one": (lambda f: _bearer("a.b.c.d.e"), "token.malformed"),
+    "nested ten thousand deep": (lambda f: _bearer(_with_head(f, "[" * 7_000)), "token.malformed"),
     "two different ones": (
         lambda f: [*_bearer(f.sign()), f"x-api-key: {f.sign(sub='ada')}"],
         "token.ambiguous",

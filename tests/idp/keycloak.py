@@ -11,8 +11,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode, urljoin
+from urllib.request import HTTPCookieProcessor, OpenerDirector, ProxyHandler, build_opener
 
 import requests
 
@@ -104,21 +108,29 @@ class Keycloak:
 
 def fill_forms(url: str, answers: dict[str, str], most: int = 4) -> str:
     """Go through an issuer's pages as a browser does, and return the last page's text."""
-    with requests.Session() as browser:
-        page = browser.get(url, timeout=HTTP_S)
-        for _ in range(most):
-            form = re.search(r'<form[^>]*action="([^"]+)"', page.text)
-            if form is None:
-                break
-            hidden = dict(re.findall(r'name="([^"]+)"[^>]*value="([^"]*)"', page.text))
-            asked = set(re.findall(r'name="([^"]+)"', page.text))
-            values = hidden | {name: value for name, value in answers.items() if name in asked}
-            page = browser.post(
-                requests.compat.urljoin(page.url, html.unescape(form[1])),
-                data=values,
-                timeout=HTTP_S,
-            )
-        return page.text
+    # Loopback counts as secure without TLS, as it does for browsers.
+    policy = DefaultCookiePolicy(secure_protocols=("http", "https"))
+    browser = build_opener(ProxyHandler({}), HTTPCookieProcessor(CookieJar(policy)))
+    text, url = _open(browser, url)
+    for _ in range(most):
+        form = re.search(r'<form[^>]*action="([^"]+)"', text)
+        if form is None:
+            break
+        hidden = dict(re.findall(r'name="([^"]+)"[^>]*value="([^"]*)"', text))
+        asked = set(re.findall(r'name="([^"]+)"', text))
+        values = hidden | {name: value for name, value in answers.items() if name in asked}
+        text, url = _open(browser, urljoin(url, html.unescape(form[1])), urlencode(values).encode())
+    return text
+
+
+def _open(browser: OpenerDirector, url: str, form: bytes | None = None) -> tuple[str, str]:
+    """Return the text and the address of a page, also of one that says what is wrong."""
+    try:
+        page = browser.open(url, form, timeout=HTTP_S)
+    except HTTPError as e:
+        page = e
+    with page:
+        return page.read().decode(), page.url
 
 
 @contextmanager

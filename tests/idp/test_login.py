@@ -27,14 +27,18 @@ def log_in(company: Deployment, home: Path) -> Callable[..., None]:
     def run(*options: str) -> None:
         command = [*COUNTERSIGN, "login", "--console", company.console_url, *options]
         with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+            said = list[str]()
             watchdog = threading.Timer(40, process.kill)
             watchdog.start()
             try:
                 assert process.stderr is not None
-                said = [process.stderr.readline(), process.stderr.readline()]
+                said += [process.stderr.readline(), process.stderr.readline()]
                 assert said[1].startswith("http"), said
                 fill_forms(said[1].strip(), ADA)
                 said += process.stderr.readlines()
+            except BaseException:
+                process.kill()
+                raise
             finally:
                 watchdog.cancel()
         assert process.returncode == 0, said
@@ -79,7 +83,7 @@ def test_who_logs_in_gets_through_the_gateway_with_their_groups(
     answer = ask(company, token)
     assert (answer.status_code, answer.json()["type"]) == (200, "message")
     shown = company.run("whoami", "--model", MODEL, "--repository", "acme/shop")
-    assert re.search(r"person +ada@acme\.test\n", shown)
+    assert re.search(r"person +ada@acme\.test *\n", shown)
     assert re.search(r"groups +(?=.*\beng\b)(?=.*\bshop\b)", shown)
     assert re.search(rf"messages +{MODEL} +waits for approval +one of shop-leads must agree", shown)
 
