@@ -1,6 +1,5 @@
 """Approvals: whatever is done in whatever order, each request goes only the ways of the table."""
 
-import secrets
 from typing import Any
 
 import msgspec
@@ -23,13 +22,13 @@ TTL_S = 10
 SECOND = 10**9
 
 
-def row_of(key: str, now_ns: int) -> dict[str, Any]:
+def row_of(approval_id: str, key: str, now_ns: int) -> dict[str, Any]:
     empty = ("exchange_id", "session_id", "issuer", "sub", "person", "model", "workflow", "reason")
     lists = ("repositories", "approvers", "demands", "reasons")
     return {
         **dict.fromkeys(empty, ""),
         **{name: [] for name in lists},
-        "id": secrets.token_hex(8),
+        "id": approval_id,
         "key": key,
         "scope": "request",
         "ttl_s": TTL_S,
@@ -69,7 +68,7 @@ class Approvals(RuleBasedStateMachine):
 
     @rule(key=KEYS)
     def open_or_join(self, key: str) -> None:
-        row = row_of(key, self.now)
+        row = row_of(f"appr_{len(self.states):03}", key, self.now)
         joinable = [
             each
             for each in self.states
