@@ -243,7 +243,7 @@ def masking_lines(row: Row, what: str) -> Iterator[Line]:
     """Yield what masking costs: `masked` against `unmasked`."""
     yield Line(
         row=5,
-        name=f"masking: {what} throughput lost, 16 callers",
+        name=f"all masks: {what} throughput lost, 16 callers",
         figure=row.compare("masked", "unmasked", lambda turn: turn.rate, _loss),
         unit="%",
         floor=15,

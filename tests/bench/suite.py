@@ -10,7 +10,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -93,10 +93,13 @@ def _measure(
     bench = Bench(stack.enter_context(started_load()), say)
     deployment = stack.enter_context(running(folder / "shipped-masking", environment=ONE_WORKER))
     rows = _measure_targets(bench, deployment, stack)
-    say("starting a second deployment, whose policies mask nothing")
-    source = {"COUNTERSIGN_POLICY__SOURCE": str(_write_unmasking(folder / "unmasking"))}
-    second = stack.enter_context(running(folder / "no-masking", environment=ONE_WORKER | source))
-    rows |= _measure_masking(bench, deployment, second)
+    say("starting two more deployments, whose policies mask everything and nothing")
+    topics = [path.name for path in sorted((POLICIES / "gateway" / "masks").iterdir())]
+    masked, unmasked = (
+        stack.enter_context(_masking(folder / name, topics=names))
+        for name, names in (("everything", topics), ("nothing", []))
+    )
+    rows |= _measure_masking(bench, masked, unmasked)
     return rows, decisions
 
 
@@ -156,13 +159,15 @@ def _lines(rows: dict[str, Row], decisions: list[OpaTurn]) -> list[Line]:
     ]
 
 
-def _write_unmasking(target: Path) -> Path:
-    """Copy the shipped policies without any mask."""
-    shutil.copytree(POLICIES, target)
-    path = target / "gateway" / "config" / "data.json"
+def _masking(folder: Path, *, topics: list[str]) -> AbstractContextManager[Deployment]:
+    """Return a deployment with the shipped policies that masks these topics for everyone."""
+    source = folder / "policies"
+    shutil.copytree(POLICIES, source)
+    path = source / "gateway" / "config" / "data.json"
     config = json.loads(path.read_text())
-    path.write_text(json.dumps({**config, "masking": []}))
-    return target
+    path.write_text(json.dumps({**config, "masking": topics}))
+    environment = ONE_WORKER | {"COUNTERSIGN_POLICY__SOURCE": str(source)}
+    return running(folder / "var", environment=environment)
 
 
 def _give_up(_number: int, _frame: FrameType | None) -> None:
