@@ -8,7 +8,7 @@ KEYCLOAK := .tools/keycloak-26.7.3
 MAVEN_CENTRAL ?= https://repo1.maven.org/maven2
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup test lint policies unit coverage e2e test-integration soak bench bench-record bench-masks lock docs clean
+.PHONY: help up setup test lint policies unit coverage e2e keycloak test-integration soak bench bench-record bench-masks lock docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,8 @@ coverage: setup ## What the tests of the core cover by themselves
 e2e: setup ## Real clients through the whole product (needs npm and curl)
 	tests/e2e/install
 	$(BIN)/pytest tests/e2e
+
+keycloak: $(KEYCLOAK)
 
 test-integration: setup $(KEYCLOAK) ## Against a real identity provider (needs Java 17, curl and Maven Central)
 	$(BIN)/pytest --timeout=180 tests/idp
