@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 COLUMNS = """session_id, session_source, client_name, outcome, ending, status, reasons,
     right(prompt_text, 24) as prompt, approval_id, masks_applied"""
 PROMPT = "Say hello to the harbour."
-LISTED = re.compile(r"^(appr_\w+) +pending +(\S+) ", re.MULTILINE)
+LISTED = re.compile(r"^(appr_\w+) +call +pending +(\S+) ", re.MULTILINE)
 
 
 def row(session: str, **fields: object) -> dict[str, object]:
@@ -216,7 +216,7 @@ def test_a_stream_that_is_cut_is_refused_again_with_the_same_sentence(
     claude_code: ClaudeCode, deployment: Deployment, user: str
 ) -> None:
     token = deployment.token(user=user)
-    prompt = "[[demo tool=Bash tool-secret=github]] List it."
+    prompt = '[[demo tool=Bash input={"<secret=github>": 1}]] List it.'
     shown = claude_code.ask(prompt, "--allowedTools", "Bash", ANTHROPIC_AUTH_TOKEN=token)
     columns = "exchange_id, ending, status, error_code, stream"
     cut, again = all_recorded(deployment, user, columns)
