@@ -21,20 +21,11 @@ from gateway.bundles import Relay, load_bundle
 from gateway.changes import ChangeFeed
 from gateway.config import Settings, read_masking_keys, read_secret
 from gateway.console.offers import LoginOffer, Offer
+from gateway.contract import DecisionInput, Gateway, Net, PrincipalInput
 from gateway.conversations import Conversations
 from gateway.cuts import CutKeeper
 from gateway.decisions import SUPPORTS
-from gateway.domain import (
-    Approval,
-    DecisionInput,
-    ExchangeId,
-    Failure,
-    Gateway,
-    Net,
-    PrincipalInput,
-    Request,
-    Route,
-)
+from gateway.domain import Approval, ExchangeId, Failure, Request, Route
 from gateway.exchange import format_time
 from gateway.gate import Gate
 from gateway.identity.claims import Issuer

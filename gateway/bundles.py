@@ -110,6 +110,8 @@ def load_tables(opa: Path, policies: Path, bundle: str = ".", revision: str = ""
         BadPolicy: they can't be used; the message names file and line where there is one.
     """
     reply = _run_opa(opa, policies, "eval", "--bundle", bundle, "--format", "raw", _TABLES)
+    if not reply.strip():
+        raise BadPolicy(f"the bundle has no tables: {_TABLES} is undefined")
     try:
         return compile_tables(revision, msgspec.json.decode(reply, type=Source))
     except BadRule as e:

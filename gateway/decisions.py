@@ -8,20 +8,16 @@ from functools import lru_cache
 
 import msgspec
 
+from gateway.contract import AccessAnswer, Answer, Decision, DecisionInput, PrincipalInput
 from gateway.domain import (
     CARRIED,
     NOT_JSON,
-    AccessAnswer,
-    Answer,
     Client,
     Context,
-    Decision,
-    DecisionInput,
     Fact,
     Failure,
     Outcome,
     Principal,
-    PrincipalInput,
     Request,
 )
 from gateway.messages.facts import Facts

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from gateway.contract import Decision
 from gateway.conversations import Kinship
 from gateway.domain import (
     ApprovalId,
-    Decision,
     Ending,
     ExchangeId,
     Failure,

@@ -21,19 +21,16 @@ from dataclasses import dataclass
 
 import msgspec
 
+from gateway.contract import Decision, DecisionInput, Gateway, Net
 from gateway.conversations import Conversations
 from gateway.decisions import STALE, SUPPORTS, build_request, describe_principal
 from gateway.delivery import Delivery
 from gateway.domain import (
     Approval,
-    Decision,
-    DecisionInput,
     Ending,
     ExchangeId,
     Failure,
-    Gateway,
     GatewayError,
-    Net,
     Outcome,
     Refusal,
     Request,

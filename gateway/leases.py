@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from gateway.domain import Fact, Limit
+from gateway.contract import Limit
+from gateway.domain import Fact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,7 +16,8 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from gateway.domain import Failure, Limit, Refusal
+from gateway.contract import Limit
+from gateway.domain import Failure, Refusal
 from gateway.leases import Ask, Counter, Purse, Share, answer, expires_ns, open_purse
 from gateway.records import Usage
 from gateway.state import LIMITS, write

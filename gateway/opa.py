@@ -8,8 +8,9 @@ import asyncio
 
 import msgspec
 
+from gateway.contract import AccessAnswer, AccessInput, Decision, DecisionInput
 from gateway.decisions import read_access, read_answer, undecided
-from gateway.domain import NOT_JSON, AccessAnswer, AccessInput, Decision, DecisionInput, Failure
+from gateway.domain import NOT_JSON, Failure
 from gateway.http1 import Broken, Connection
 from gateway.masking.rules import BadRule
 from gateway.pools import Pool

@@ -4,19 +4,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway.domain import (
-    Approval,
-    ApprovalId,
-    ApprovalObligation,
-    Decision,
-    DecisionInput,
-    ExchangeId,
-    Fact,
-    GatewayError,
-    Limit,
-    Principal,
-    Request,
-)
+from gateway.contract import ApprovalObligation, Decision, DecisionInput, Limit
+from gateway.domain import Approval, ApprovalId, ExchangeId, Fact, GatewayError, Principal, Request
 from gateway.records import Record, Usage
 from gateway.tables import Tables
 

@@ -1,6 +1,7 @@
 """The refusals that decisions give, in words for the caller; pure."""
 
-from gateway.domain import Approval, Decision, GatewayError, Outcome, Refusal
+from gateway.contract import Decision
+from gateway.domain import Approval, GatewayError, Outcome, Refusal
 from gateway.ports import Approvals
 
 

@@ -12,8 +12,9 @@ import msgspec
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.contract import AccessAnswer, AccessInput
 from gateway.decisions import describe_principal
-from gateway.domain import AccessAnswer, AccessInput, Approval, Failure, Principal, Refusal
+from gateway.domain import Approval, Failure, Principal, Refusal
 from gateway.exchange import format_time
 from gateway.identity.oidc import TokenIdentity
 from gateway.journal import Journal

@@ -11,7 +11,8 @@ from gateway.console.access import Access
 from gateway.console.approvals import checked
 from gateway.console.http import answer_json, decode
 from gateway.console.routes import Route
-from gateway.domain import AccessAnswer, Principal, Strict
+from gateway.contract import AccessAnswer
+from gateway.domain import Principal, Strict
 
 
 class AccessRequest(Strict, frozen=True, kw_only=True):

@@ -20,7 +20,8 @@ from gateway.console.http import (
 )
 from gateway.console.queries import LIMIT, SCOPE
 from gateway.console.routes import Route, names, text
-from gateway.domain import AccessAnswer, Fact, Failure, Principal, Refusal, Strict, Verdict
+from gateway.contract import AccessAnswer
+from gateway.domain import Fact, Failure, Principal, Refusal, Strict, Verdict
 from gateway.exchange import format_time
 from lake.shown import Owner
 

@@ -9,16 +9,13 @@ from gateway.console.access import Access
 from gateway.console.http import answer_json, read_query
 from gateway.console.offers import Offer
 from gateway.console.routes import Route, names, text
+from gateway.contract import Decision, DecisionInput, Gateway, Net
 from gateway.decisions import REPOSITORY_HEADER, STALE, SUPPORTS, build_request, describe_principal
 from gateway.domain import (
     Approval,
-    Decision,
-    DecisionInput,
     ExchangeId,
     Fact,
     Failure,
-    Gateway,
-    Net,
     Outcome,
     Principal,
     Reason,

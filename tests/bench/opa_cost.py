@@ -22,22 +22,9 @@ import psutil
 from bench.figures import Line, Spread, spread
 from gateway.bundles import Bundle, build_bundle
 from gateway.config import Settings
+from gateway.contract import Decision, DecisionInput, Gateway, Net, PrincipalInput
 from gateway.decisions import SUPPORTS
-from gateway.domain import (
-    Approval,
-    Client,
-    Context,
-    Decision,
-    DecisionInput,
-    ExchangeId,
-    Failure,
-    Gateway,
-    Net,
-    Outcome,
-    PrincipalInput,
-    Request,
-    Route,
-)
+from gateway.domain import Approval, Client, Context, ExchangeId, Failure, Outcome, Request, Route
 from gateway.exchange import format_time
 from gateway.opa import OpaClient, Policy
 from gateway.sidecar import opa_command, opa_environment
@@ -46,6 +33,10 @@ PRINCIPALS = 500
 TEAMS = 20
 CONNECTIONS = 4
 START_S = 20
+_NO_TABLES = """package gateway.tables
+
+main := {"masks": {}, "topics": {}, "signals": {}}
+"""
 _NO_OP = "package gateway.decision\n\n# METADATA\n# entrypoint: true\nmain := {}\n"
 
 
@@ -243,6 +234,7 @@ def _write_no_op(policies: Path, target: Path, answer: bytes) -> Path:
     (target / "gateway").mkdir()
     rule = _NO_OP.replace("{}", answer.decode())
     (target / "gateway" / "decision.rego").write_text(rule)
+    (target / "gateway" / "tables.rego").write_text(_NO_TABLES)
     return target
 
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.contract import Answer, Decision, DecisionInput
 from gateway.decisions import SUPPORTS, read_answer
-from gateway.domain import Answer, Decision, DecisionInput, Failure, Outcome
+from gateway.domain import Failure, Outcome
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = {

@@ -8,20 +8,9 @@ from typing import Any
 
 import pytest
 
+from gateway.contract import DecisionInput, Gateway, Net, PrincipalInput
 from gateway.decisions import SUPPORTS
-from gateway.domain import (
-    Approval,
-    Context,
-    DecisionInput,
-    ExchangeId,
-    Failure,
-    Gateway,
-    Net,
-    Outcome,
-    PrincipalInput,
-    Request,
-    Route,
-)
+from gateway.domain import Approval, Context, ExchangeId, Failure, Outcome, Request, Route
 from gateway.opa import OpaClient, Policy
 
 REVISION = "revision-1"

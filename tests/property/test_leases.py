@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.domain import Limit
+from gateway.contract import Limit
 from gateway.leases import LEASE_S, Ask, Counter, Purse, Share, answer, open_purse
 
 BUDGET = Limit(

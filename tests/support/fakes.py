@@ -9,18 +9,15 @@ from typing import Any
 
 import msgspec
 
+from gateway.contract import ApprovalObligation, Decision, DecisionInput, Limit
 from gateway.conversations import Conversations
 from gateway.decisions import read_answer
 from gateway.domain import (
     Approval,
     ApprovalId,
-    ApprovalObligation,
-    Decision,
-    DecisionInput,
     ExchangeId,
     Failure,
     GatewayError,
-    Limit,
     Principal,
     Refusal,
     Request,

@@ -10,10 +10,10 @@ from support.fakes import DEV, Clock
 from gateway.approval_store import ApprovalStore
 from gateway.approvals import MAX_HELD_BYTES, ApprovalWaits
 from gateway.changes import ChangeFeed
+from gateway.contract import ApprovalObligation
 from gateway.domain import (
     Approval,
     ApprovalId,
-    ApprovalObligation,
     Context,
     ContextSource,
     Demand,

@@ -63,3 +63,9 @@ def test_broken_rego_names_file_and_row(opa: Path, policies: Path) -> None:
     (policies / "gateway" / "broken.rego").write_text("package gateway.broken\n\nallow if {\n")
     with pytest.raises(BadPolicy, match=r"^/.*/policies/gateway/broken\.rego:\d+: "):
         build_bundle(opa, policies)
+
+
+def test_a_bundle_without_tables_is_said(opa: Path, policies: Path) -> None:
+    (policies / "gateway" / "tables.rego").unlink()
+    with pytest.raises(BadPolicy, match=r"no tables: data\.gateway\.tables\.main is undefined"):
+        build_bundle(opa, policies)

@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 from support.fakes import Clock
 
-from gateway.domain import Failure, Limit, Refusal
+from gateway.contract import Limit
+from gateway.domain import Failure, Refusal
 from gateway.limit_use import LimitUse, read_use
 from gateway.limits import Charge, LimitKeeper, LimitStore
 from gateway.records import Usage
