@@ -9,8 +9,8 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.approval_states import EXPIRING, JOINED, Act, State, follow, state_at
 from gateway.changes import note_change
+from gateway.clock import format_time
 from gateway.domain import Approval, ApprovalId, Demand, Fact, Refusal, Verdict
-from gateway.exchange import format_time
 from gateway.state import APPROVALS, VERDICTS, write
 
 TRIES = 3

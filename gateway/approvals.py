@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.approval_store import ApprovalRequest, ApprovalStore
+from gateway.clock import format_time
 from gateway.contract import ApprovalObligation
 from gateway.domain import Approval, ApprovalId, ExchangeId, Failure, Principal, Refusal, Request
-from gateway.exchange import format_time
 from gateway.state import digest_call, shared_key
 
 MAX_HELD_BYTES = 256 * 1024 * 1024

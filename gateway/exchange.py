@@ -1,8 +1,8 @@
 """An exchange under way: what is known of it so far, and the records that say so; no I/O."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
+from gateway.clock import never_back
 from gateway.contract import Decision
 from gateway.conversations import Kinship
 from gateway.domain import (
@@ -48,23 +48,6 @@ DAY_NS = 24 * 3600 * 10**9
 _KEPT_PREFIXES = ("anthropic-", "x-claude-code-", "x-countersign-", "x-stainless-")
 
 
-def format_time(at_ns: int) -> str:
-    """Return an instant as RFC 3339 in UTC, with microseconds."""
-    return datetime.fromtimestamp(at_ns / 1e9, UTC).isoformat(timespec="microseconds")
-
-
-def _never_back(now_ns: Callable[[], int]) -> Callable[[], int]:
-    """Return a clock that stands still while the machine's, set back, is behind what it said."""
-    latest_ns = 0
-
-    def clock() -> int:
-        nonlocal latest_ns
-        latest_ns = max(latest_ns, now_ns())
-        return latest_ns
-
-    return clock
-
-
 class Exchange:
     """The mutable state of one exchange; its methods make its records."""
 
@@ -96,7 +79,7 @@ class Exchange:
         self.released_bytes = 0
         self.last_words = b""
         """The error event that ends a stream that broke off."""
-        self._now_ns = _never_back(now_ns)
+        self._now_ns = never_back(now_ns)
         self._arrived_ns = self._now_ns()
         self._first_byte_ns: int | None = None
         self._first_token_ns: int | None = None

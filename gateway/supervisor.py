@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from gateway import app
+from gateway import app, processes
 from gateway.bundles import build_bundle, store_bundle
 from gateway.children import STOP_S, Child, Life, fork, spawn
 from gateway.config import Settings
@@ -82,15 +82,15 @@ class Supervisor:
         self._prepare_bundle()
         settings = self._settings
         if settings.demo:
-            self._await([self._fork("demo", app.run_demo)])
-        waiting = [self._fork("relay", app.run_relay)]
+            self._await([self._fork("demo", processes.run_demo)])
+        waiting = [self._fork("relay", processes.run_relay)]
         self._start(Child("opa", self._log_of("opa"), self._launch_opa))
-        waiting.append(self._fork("recorder", app.run_recorder))
-        waiting.append(self._fork("hot", app.run_hot))
-        waiting.append(self._fork("console", app.run_console))
+        waiting.append(self._fork("recorder", processes.run_recorder))
+        waiting.append(self._fork("hot", processes.run_hot))
+        waiting.append(self._fork("console", processes.run_console))
         workers = settings.proxy.workers or os.cpu_count() or 1
         waiting += [
-            self._fork(f"proxy-{n}", app.run_proxy, stop_s=settings.proxy.drain_s + 5)
+            self._fork(f"proxy-{n}", processes.run_proxy, stop_s=settings.proxy.drain_s + 5)
             for n in range(1, workers + 1)
         ]
         self._await(waiting)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from gateway.exchange import format_time
+from gateway.clock import format_time
 from gateway.ports import Journal
 from gateway.records import Event
 

@@ -1,11 +1,12 @@
 """The `exchanges` row of an ended exchange.
 
-Pure. Everything in it that came from outside may be hostile; a part that can't be read is null
+Everything in it that came from outside may be hostile; a part that can't be read is null
 or empty, and the row stays.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -35,6 +36,8 @@ class _DecisionDocument(msgspec.Struct):
     input: msgspec.Raw
     result: msgspec.Raw
 
+
+logger = logging.getLogger(__name__)
 
 _input_decoder = msgspec.json.Decoder(_Input)
 _result_decoder = msgspec.json.Decoder(_Result)
@@ -217,11 +220,15 @@ def _end(exchange: Exchange) -> Row:
 
 
 def _content(exchange: Exchange, contents: Sequence[Row], texts: Texts) -> Row:
-    response = exchange.response_body
-    exchange_id = exchange.opening.exchange_id
+    pieces, response = exchange.new_pieces, exchange.response_body
+    kind, exchange_id = exchange.response_type, exchange.opening.exchange_id
     return {
-        "prompt_text": _prompt_text(texts, exchange.new_pieces),
-        "response_text": _response_text(texts, exchange.response_type, response),
+        "prompt_text": _read_text(
+            exchange_id, "prompt", lambda: texts.prompt_text(pieces) if pieces else ""
+        ),
+        "response_text": _read_text(
+            exchange_id, "response", lambda: texts.response_text(kind, response) if response else ""
+        ),
         "request_headers": list(exchange.opening.headers.items()),
         "base_exchange_id": exchange.opening.base if exchange.request_parts else None,
         "request_parts": _request_parts(exchange),
@@ -247,17 +254,16 @@ def _request_parts(exchange: Exchange) -> list[Mapping[str, object]]:
     ]
 
 
-def _prompt_text(texts: Texts, pieces: Sequence[bytes]) -> str | None:
-    try:
-        return (texts.prompt_text(pieces) or None) if pieces else None
-    except Exception:  # noqa: BLE001 - bytes from outside: no text, but never a lost row
-        return None
+def _read_text(exchange_id: str, what: str, read: Callable[[], str]) -> str | None:
+    """Return a text for people to find; what its reader trips over costs the text, never the row.
 
-
-def _response_text(texts: Texts, content_type: str, body: bytes) -> str | None:
+    The recorder would stop at the row for ever, and nothing more would be recorded: so whatever the
+    reader raises is caught, and said in the log.
+    """
     try:
-        return texts.response_text(content_type, body) if body else None
-    except Exception:  # noqa: BLE001 - bytes from outside: no text, but never a lost row
+        return read() or None
+    except Exception as e:  # noqa: BLE001 - see above
+        logger.warning("text_not_read exchange=%s text=%s error=%r", exchange_id, what, e)
         return None
 
 

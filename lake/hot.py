@@ -283,8 +283,7 @@ class HotIndex:
 
     def _text_of(self, exchange: Exchange) -> str | None:
         """Return the text of an answer so far; None if it can't be read in parts."""
-        body = exchange.response_body
-        kind = exchange.response_type
+        kind, body = exchange.response_type, exchange.response_body
         return self._texts.text_part(kind, body, is_first=True) if body else ""
 
     def _read(self, exchange_id: str, spans: Sequence[Span]) -> Pieces:

@@ -44,18 +44,24 @@ def databases() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def empty_state_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty state database, of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'state.db'}"
-    databases: str = request.getfixturevalue("databases")
+@pytest.fixture
+def empty_postgres_url(databases: str) -> str:
+    """The URL of an empty state database on Postgres, which several hosts may share."""
     name = f"state_{secrets.token_hex(8)}"
     maintenance = sa.create_engine(databases.format(name="postgres"), isolation_level="AUTOCOMMIT")
     with maintenance.connect() as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name}")
     maintenance.dispose()
     return databases.format(name=name)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_state_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty state database, of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'state.db'}"
+    url: str = request.getfixturevalue("empty_postgres_url")
+    return url
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """`countersign approvals`: see who waits for what, and decide."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -48,54 +49,51 @@ def _cells(item: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _decide(approval_id: str, verdict: str, comment: str, token: str | None, folder: Path) -> None:
-    path = f"/api/v1/approvals/{quote(approval_id, safe='')}/verdicts"
-    call("POST", path, {"verdict": verdict, "comment": comment}, token=token, folder=folder)
-    word = {"approve": "Approved", "deny": "Denied"}[verdict]
-    click.echo(f"{word}: {visible(approval_id)}")
+def _act(comment_help: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Return what makes a function a command that acts on one request, with a comment."""
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        options = (
+            click.argument("approval_id", metavar="ID"),
+            click.option("--comment", required=True, help=comment_help),
+            token_option,
+            folder_option,
+        )
+        for option in reversed(options):
+            function = option(function)
+        return approvals.command()(function)
+
+    return decorate
 
 
-@approvals.command()
-@click.argument("approval_id", metavar="ID")
-@click.option("--comment", required=True, help="Why; it is recorded.")
-@token_option
-@folder_option
+def _post(approval_id: str, act: str, body: dict[str, str], token: str | None, folder: Path) -> Any:
+    path = f"/api/v1/approvals/{quote(approval_id, safe='')}/{act}"
+    return call("POST", path, body, token=token, folder=folder)
+
+
+@_act("Why; it is recorded.")
 def approve(approval_id: str, comment: str, token: str | None, folder: Path) -> None:
     """Approve a request."""
-    _decide(approval_id, "approve", comment, token, folder)
+    _post(approval_id, "verdicts", {"verdict": "approve", "comment": comment}, token, folder)
+    click.echo(f"Approved: {visible(approval_id)}")
 
 
-@approvals.command()
-@click.argument("approval_id", metavar="ID")
-@click.option("--comment", required=True, help="Why; the requester reads it.")
-@token_option
-@folder_option
+@_act("Why; the requester reads it.")
 def deny(approval_id: str, comment: str, token: str | None, folder: Path) -> None:
     """Deny a request."""
-    _decide(approval_id, "deny", comment, token, folder)
+    _post(approval_id, "verdicts", {"verdict": "deny", "comment": comment}, token, folder)
+    click.echo(f"Denied: {visible(approval_id)}")
 
 
-def _end(approval_id: str, act: str, comment: str, token: str | None, folder: Path) -> None:
-    path = f"/api/v1/approvals/{quote(approval_id, safe='')}/{act}"
-    answer = call("POST", path, {"comment": comment}, token=token, folder=folder)
-    click.echo(f"{visible(answer['state']).capitalize()}: {visible(approval_id)}")
-
-
-@approvals.command()
-@click.argument("approval_id", metavar="ID")
-@click.option("--comment", required=True, help="Why; it is recorded.")
-@token_option
-@folder_option
+@_act("Why; it is recorded.")
 def withdraw(approval_id: str, comment: str, token: str | None, folder: Path) -> None:
     """Withdraw a request of your own that nobody has decided."""
-    _end(approval_id, "withdraw", comment, token, folder)
+    _post(approval_id, "withdraw", {"comment": comment}, token, folder)
+    click.echo(f"Withdrawn: {visible(approval_id)}")
 
 
-@approvals.command()
-@click.argument("approval_id", metavar="ID")
-@click.option("--comment", required=True, help="Why; it is recorded.")
-@token_option
-@folder_option
+@_act("Why; it is recorded.")
 def revoke(approval_id: str, comment: str, token: str | None, folder: Path) -> None:
     """End an approval before its time: your own, or one that you may decide about."""
-    _end(approval_id, "revoke", comment, token, folder)
+    _post(approval_id, "revoke", {"comment": comment}, token, folder)
+    click.echo(f"Revoked: {visible(approval_id)}")

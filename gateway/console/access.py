@@ -12,10 +12,10 @@ import msgspec
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.clock import format_time
 from gateway.contract import AccessAnswer, AccessInput
 from gateway.decisions import describe_principal
 from gateway.domain import Approval, Failure, Principal, Refusal
-from gateway.exchange import format_time
 from gateway.identity.oidc import TokenIdentity
 from gateway.journal import Journal
 from gateway.opa import Policy

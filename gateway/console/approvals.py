@@ -9,6 +9,7 @@ from aiohttp import web
 
 from gateway.approval_states import Act, follow
 from gateway.approval_store import ApprovalRequest, ApprovalStore
+from gateway.clock import format_time
 from gateway.console.access import Access
 from gateway.console.http import (
     NotFound,
@@ -22,7 +23,6 @@ from gateway.console.queries import LIMIT, SCOPE
 from gateway.console.routes import Route, names, text
 from gateway.contract import AccessAnswer
 from gateway.domain import Fact, Failure, Principal, Refusal, Strict, Verdict
-from gateway.exchange import format_time
 from lake.shown import Owner
 
 MAX_COMMENT_CHARS = 1000

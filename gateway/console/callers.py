@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.clock import format_time
 from gateway.console.access import Access
 from gateway.console.http import answer_json, read_query
 from gateway.console.offers import Offer
@@ -23,7 +24,6 @@ from gateway.domain import (
     Request,
 )
 from gateway.domain import Route as ApiRoute
-from gateway.exchange import format_time
 from gateway.messages.facts import Facts
 
 MOST_MODELS = 20

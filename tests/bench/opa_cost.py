@@ -21,11 +21,11 @@ import psutil
 
 from bench.figures import Line, Spread, spread
 from gateway.bundles import Bundle, build_bundle
+from gateway.clock import format_time
 from gateway.config import Settings
 from gateway.contract import Decision, DecisionInput, Gateway, Net, PrincipalInput
 from gateway.decisions import SUPPORTS
 from gateway.domain import Approval, Client, Context, ExchangeId, Failure, Outcome, Request, Route
-from gateway.exchange import format_time
 from gateway.opa import OpaClient, Policy
 from gateway.sidecar import opa_command, opa_environment
 

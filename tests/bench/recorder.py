@@ -34,7 +34,7 @@ from support.records import Texts, answered, chunk, closing, delta, opening  # n
 
 from bench.figures import summarize  # noqa: E402
 from bench.report import ROOT as BUILD_ROOT  # noqa: E402
-from gateway import app  # noqa: E402
+from gateway import app, processes  # noqa: E402
 from gateway.config import Settings  # noqa: E402
 from gateway.console.recorders import RecorderClient  # noqa: E402
 from gateway.domain import Outcome  # noqa: E402
@@ -192,20 +192,20 @@ def recording(settings: Settings) -> Iterator[None]:
     """Run a recorder and a hot index."""
     context = multiprocessing.get_context("fork")
     readies = [context.Event(), context.Event()]
-    processes = [
-        context.Process(target=app.run_recorder, args=(settings, readies[0].set)),
-        context.Process(target=lambda: asyncio.run(app.run_hot(settings, readies[1].set))),
+    started = [
+        context.Process(target=processes.run_recorder, args=(settings, readies[0].set)),
+        context.Process(target=lambda: asyncio.run(processes.run_hot(settings, readies[1].set))),
     ]
-    for process in processes:
+    for process in started:
         process.start()
     for ready in readies:
         ready.wait(30)
     try:
         yield
     finally:
-        for process in processes:
+        for process in started:
             process.terminate()
-        for process in processes:
+        for process in started:
             process.join(30)
 
 

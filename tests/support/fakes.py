@@ -22,10 +22,12 @@ from gateway.domain import (
     Refusal,
     Request,
 )
+from gateway.endings import Endings
 from gateway.gate import Gate
 from gateway.masking.rules import MaskTable
 from gateway.masking.seals import Seals
 from gateway.ports import Arrival, CallerGone, Headers
+from gateway.questions import Questions
 from gateway.records import Closing, Opening, Record, Usage
 from gateway.request_masks import RequestMasks
 from gateway.scans import Scans
@@ -402,22 +404,28 @@ class World:
         self.cuts = FakeCuts(self.log)
         self.strangers = Strangers(self.journal, self.clock, lambda: "evt_1")
         self.unrecorded = Unrecorded(self.journal, self.clock, lambda: "evt_1")
-        self.gate = Gate(
-            identity=self.identity,
+        questions = Questions(
             policy=self.policy,
-            journal=self.journal,
             approvals=self.approvals,
-            upstream=self.upstream,
-            limits=self.limits,
-            cuts=self.cuts,
-            strangers=self.strangers,
-            unrecorded=self.unrecorded,
-            now_ns=self.clock,
-            new_id=lambda: ExchangeId("exch_1"),
+            endpoints=self.upstream.endpoints,
             conversations=self.conversations,
             scans=self.scans,
             masks=RequestMasks(self.conversations, self.scans, self.seals),
+            now_ns=self.clock,
             version="0",
+        )
+        self.gate = Gate(
+            identity=self.identity,
+            questions=questions,
+            approvals=self.approvals,
+            limits=self.limits,
+            cuts=self.cuts,
+            upstream=self.upstream,
+            journal=self.journal,
+            endings=Endings(self.journal, self.unrecorded),
+            strangers=self.strangers,
+            now_ns=self.clock,
+            new_id=lambda: ExchangeId("exch_1"),
         )
 
     async def run(self) -> "World":

@@ -21,6 +21,7 @@ from support.fakes import (
     World,
 )
 
+from gateway.clock import format_time
 from gateway.domain import (
     Approval,
     ApprovalId,
@@ -32,7 +33,6 @@ from gateway.domain import (
     Unauthenticated,
     Verdict,
 )
-from gateway.exchange import format_time
 from gateway.messages.sse import encode_event
 from gateway.ports import CallerGone
 from gateway.records import (

@@ -52,7 +52,7 @@ def test_nothing_to_mask_is_said_in_one_line(tmp_path: Path) -> None:
     [
         pytest.param(("--rules", "nix"), "a", "no mask and no topic of the name 'nix'", id="name"),
         pytest.param((), b"\xff", "is not text in UTF-8", id="not text"),
-        pytest.param(("--source", "docs"), "a", "can't be used", id="no policies"),
+        pytest.param(("--source", "docs"), "a", "the bundle has no tables", id="no policies"),
     ],
 )
 def test_what_cant_be_done_is_said_in_one_line(

@@ -41,11 +41,9 @@ def test_migrating_again_changes_nothing(state_url: str, engine: sa.Engine) -> N
     assert shared_key(engine, "a") == key
 
 
-def test_several_hosts_migrate_at_once(empty_state_url: str) -> None:
-    if empty_state_url.startswith("sqlite"):
-        pytest.skip("one host has the file, and its supervisor a lock on the folder")
+def test_several_hosts_migrate_at_once(empty_postgres_url: str) -> None:
     with ThreadPoolExecutor(4) as hosts:
-        list(hosts.map(create_state, [empty_state_url] * 4))
+        list(hosts.map(create_state, [empty_postgres_url] * 4))
 
 
 def test_rows_of_the_first_revision_are_kept(empty_state_url: str) -> None:
